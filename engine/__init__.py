@@ -1,0 +1,1 @@
+"""Bundle → running sessions. Knows nothing of prompts."""
