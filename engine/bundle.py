@@ -77,7 +77,7 @@ class SchedulerSpec(_Record):
 
 
 class PreviewSpec(_Record):
-    """An affine map from one latent pixel to RGB in [-1, 1]: `matrix` (3, channels), `bias` (3,)."""
+    """An affine map from a latent pixel to RGB in [-1, 1]: `matrix` (3, channels), `bias` (3,)."""
 
     matrix: Annotated[tuple[tuple[float, ...], ...], msgspec.Meta(min_length=3, max_length=3)]
     bias: Annotated[tuple[float, ...], msgspec.Meta(min_length=3, max_length=3)]
@@ -314,8 +314,11 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
     named = [manifest.text.tokenizer]
     for graph in manifest.graphs.values():
         named += [graph.file, *graph.data]
-    yield from (f"{name!r} is named but not listed in `files`" for name in named
-                if name not in manifest.files)
+    yield from (
+        f"{name!r} is named but not listed in `files`"
+        for name in named
+        if name not in manifest.files
+    )
     latents = manifest.latents
     lengths = {len(latents.mean), len(latents.std), *map(len, latents.preview.matrix)}
     if lengths != {latents.channels}:

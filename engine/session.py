@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bundle import TensorSpec
+from ..errors import MutoscopeError
+from .bundle import GraphSpec, TensorSpec
 
 
 class Buffer(Protocol):
-    """A tensor that a backend owns, on the host or on a device; another run takes it without a copy.
+    """A tensor that a backend owns, on a device perhaps; another of its runs takes it uncopied.
 
     `numpy.asarray(buffer)` brings it to the host.
     """
@@ -32,32 +34,69 @@ class Buffer(Protocol):
 Tensor = NDArray[Any] | Buffer
 
 
-class Session(Protocol):
-    """One graph of a bundle, opened by a backend and ready to run. Close it, or use it in a `with`."""
+class Session(ABC):
+    """One graph of a bundle, opened and ready to run. Close it, or use it in a `with`.
 
-    @property
-    def inputs(self) -> Sequence[TensorSpec]:
-        """What `run` wants: names, dtypes and shapes with named axes."""
+    Attributes:
+        name: of the graph in its bundle.
+        inputs: what `run` wants, by name.
+        outputs: what `run` gives, by name.
+    """
 
-    @property
-    def outputs(self) -> Sequence[TensorSpec]:
-        """What `run` gives."""
+    def __init__(self, name: str, graph: GraphSpec) -> None:
+        self.name = name
+        self.inputs = {spec.name: spec for spec in graph.inputs}
+        self.outputs = {spec.name: spec for spec in graph.outputs}
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once. Feeds and results go by name; results stay where the backend computed them.
 
         Raises:
-            MutoscopeError: an input is missing, unknown, or has the wrong dtype or shape.
+            MutoscopeError: an input is missing or unknown, has the wrong dtype or shape, or the
+                engine failed.
         """
+        check_feeds(self.name, self.inputs, feeds)
+        return self._run(feeds)
 
+    @abstractmethod
+    def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+    @abstractmethod
     def close(self) -> None:
         """Give back the memory. A second call does nothing."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self.close()
+
+
+def check_feeds(
+    graph: str, inputs: Mapping[str, TensorSpec], feeds: Mapping[str, Tensor]
+) -> dict[str, int]:
+    """Compare feeds with what a graph wants; returns the lengths of the named axes.
+
+    Raises:
+        MutoscopeError: they differ; says where.
+    """
+    if feeds.keys() != inputs.keys():
+        raise MutoscopeError(f"{graph} wants inputs {sorted(inputs)}, got {sorted(feeds)}")
+    axes: dict[str, int] = {}
+    for name, spec in inputs.items():
+        tensor = feeds[name]
+        fits = len(tensor.shape) == len(spec.shape) and all(
+            length == (axes.setdefault(axis, length) if isinstance(axis, str) else axis)
+            for axis, length in zip(spec.shape, tensor.shape, strict=True)
+        )
+        if not fits or tensor.dtype != np.dtype(spec.dtype):
+            raise MutoscopeError(
+                f"{graph}: input {name!r} wants {spec.dtype} {list(spec.shape)}, "
+                f"got {tensor.dtype} {list(tensor.shape)}"
+            )
+    return axes

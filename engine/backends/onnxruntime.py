@@ -1,0 +1,81 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import BundleError, MissingExtraError, MutoscopeError
+from ..bundle import Bundle, GraphSpec
+from ..open import EngineOptions
+from ..session import Session, Tensor
+
+
+class OnnxRuntimeSession(Session):
+    """An `onnxruntime.InferenceSession` behind the session protocol.
+
+    Arrays go in and come out without a copy: ONNX Runtime binds NumPy's memory and lends its own.
+    """
+
+    def __init__(self, name: str, graph: GraphSpec, path: Path, options: EngineOptions) -> None:
+        super().__init__(name, graph)
+        self._native: Any = _open_native(path, options)
+        self._check_interface(path)
+
+    def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self._native is None:
+            raise MutoscopeError(f"{self.name}: the session is closed")
+        names = list(self.outputs)
+        try:
+            values = self._native.run(names, {k: np.asarray(v) for k, v in feeds.items()})
+        except Exception as error:
+            # onnxruntime's exceptions share no base class but Exception
+            raise MutoscopeError(f"{self.name}: ONNX Runtime failed: {_one_line(error)}") from error
+        return dict(zip(names, values, strict=True))
+
+    def close(self) -> None:
+        """Give back the memory. A second call does nothing."""
+        self._native = None
+
+    def _check_interface(self, path: Path) -> None:
+        got = [
+            {t.name for t in tensors}
+            for tensors in (self._native.get_inputs(), self._native.get_outputs())
+        ]
+        if got != [set(self.inputs), set(self.outputs)]:
+            raise BundleError(
+                f"{path} has other inputs or outputs than bundle.json says; export the bundle again"
+            )
+
+
+def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRuntimeSession:
+    """Open a graph on the CPU.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        BundleError: ONNX Runtime refuses the graph.
+    """
+    graph = bundle.graph(name)
+    return OnnxRuntimeSession(name, graph, bundle.file(graph.file), options)
+
+
+def _open_native(path: Path, options: EngineOptions) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "cpu") from None
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
+    settings.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BundleError(f"ONNX Runtime cannot open {path}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

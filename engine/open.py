@@ -1,0 +1,62 @@
+"""Open one graph of a bundle on a backend, found by its name."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from ..errors import UserError, unknown
+from .bundle import Bundle
+from .session import Session
+
+BACKENDS = ("onnxruntime", "null")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to open an engine.
+
+    Attributes:
+        threads: CPU threads for one run; `None` means every core this process may use.
+    """
+
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be 1 or more, not {self.threads}")
+
+
+class Backend(Protocol):
+    """What a file under `backends/` offers."""
+
+    def open_session(self, bundle: Bundle, name: str, options: EngineOptions) -> Session:
+        """Open one graph."""
+
+
+def find_backend(name: str) -> Backend:
+    """The backend of that name; its package is imported only when a session is opened.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in BACKENDS:
+        raise UserError(unknown("backend", name, BACKENDS))
+    return cast("Backend", importlib.import_module(f"{__package__}.backends.{name}"))
+
+
+def open_graph(
+    bundle: Bundle,
+    name: str,
+    *,
+    backend: str = "onnxruntime",
+    options: EngineOptions | None = None,
+) -> Session:
+    """Open the graph `name` of a bundle.
+
+    Raises:
+        UserError: an unknown backend or graph, or the backend's package is not installed.
+        MutoscopeError: the backend cannot open the graph.
+    """
+    return find_backend(backend).open_session(bundle, name, options or EngineOptions())
