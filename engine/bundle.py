@@ -137,7 +137,7 @@ class Check(_Record):
 class Manifest(_Record):
     """The whole of `bundle.json`."""
 
-    schema: Literal[1] = SCHEMA
+    schema: Literal[1] = 1
     family: Name
     name: Name
     source: Source
