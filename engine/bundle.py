@@ -30,11 +30,11 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"]
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A checked, read-only part of `bundle.json`."""
 
 
-class TensorSpec(_Record):
+class TensorSpec(_Record, frozen=True, kw_only=True):
     """An input or output of a graph; an axis is a fixed length or the name of a dynamic one."""
 
     name: Name
@@ -42,14 +42,14 @@ class TensorSpec(_Record):
     shape: Annotated[tuple[Axis, ...], msgspec.Meta(max_length=8)]
 
 
-class FileSpec(_Record):
+class FileSpec(_Record, frozen=True, kw_only=True):
     """A file of the bundle: its length in bytes and its sha256 in hex."""
 
     size: Annotated[int, msgspec.Meta(ge=0)]
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
-class GraphSpec(_Record):
+class GraphSpec(_Record, frozen=True, kw_only=True):
     """One ONNX graph: its file, the files its weights lie in, and its interface."""
 
     file: Name
@@ -59,7 +59,7 @@ class GraphSpec(_Record):
     outputs: tuple[TensorSpec, ...]
 
 
-class TextSpec(_Record):
+class TextSpec(_Record, frozen=True, kw_only=True):
     """How a prompt becomes token ids, and how its embedding is padded for the denoiser."""
 
     tokenizer: Name
@@ -68,7 +68,7 @@ class TextSpec(_Record):
     embedding_dim: Count
 
 
-class SchedulerSpec(_Record):
+class SchedulerSpec(_Record, frozen=True, kw_only=True):
     """The sampler the checkpoint was published with."""
 
     name: Name
@@ -76,14 +76,14 @@ class SchedulerSpec(_Record):
     train_timesteps: Count = 1000
 
 
-class PreviewSpec(_Record):
+class PreviewSpec(_Record, frozen=True, kw_only=True):
     """An affine map from a latent pixel to RGB in [-1, 1]: `matrix` (3, channels), `bias` (3,)."""
 
     matrix: Annotated[tuple[tuple[float, ...], ...], msgspec.Meta(min_length=3, max_length=3)]
     bias: Annotated[tuple[float, ...], msgspec.Meta(min_length=3, max_length=3)]
 
 
-class LatentSpec(_Record):
+class LatentSpec(_Record, frozen=True, kw_only=True):
     """The latent space: channels, statistics (as diffusers' `latents_mean/std`), compression."""
 
     channels: Count
@@ -95,7 +95,7 @@ class LatentSpec(_Record):
     preview: PreviewSpec
 
 
-class Defaults(_Record):
+class Defaults(_Record, frozen=True, kw_only=True):
     """What a request gets that does not say."""
 
     width: Count
@@ -107,7 +107,7 @@ class Defaults(_Record):
     negative_prompt: Text = ""
 
 
-class Limits(_Record):
+class Limits(_Record, frozen=True, kw_only=True):
     """The largest request the graphs accept."""
 
     max_width: Count
@@ -115,7 +115,7 @@ class Limits(_Record):
     max_frames: Count
 
 
-class Source(_Record):
+class Source(_Record, frozen=True, kw_only=True):
     """Where the weights come from: the checkpoint's name, and its revision where it is known."""
 
     name: Name
@@ -123,7 +123,7 @@ class Source(_Record):
     license: Name | None = None
 
 
-class Check(_Record):
+class Check(_Record, frozen=True, kw_only=True):
     """One line of `export --verify`: a figure, and the bound it was held to."""
 
     graph: Name
@@ -134,7 +134,7 @@ class Check(_Record):
     passed: bool
 
 
-class Manifest(_Record):
+class Manifest(_Record, frozen=True, kw_only=True):
     """The whole of `bundle.json`."""
 
     schema: Literal[1] = 1
