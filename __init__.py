@@ -1,3 +1,71 @@
-"""Mutoscope: text-to-video on your own machine, without PyTorch at run time."""
+"""Mutoscope: text-to-video on your own machine, without PyTorch at run time.
 
+    with mutoscope.load() as pipe:
+        pipe("a red circle moves left to right", seed=7).save("clip.mp4")
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import MutoscopeError, UserError
+    from .runtime.clip import Clip
+    from .runtime.output import Output
+    from .runtime.pipeline import Pipeline
+    from .runtime.request import Request
+
+__all__ = ["Clip", "MutoscopeError", "Output", "Pipeline", "Request", "UserError", "load"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Clip": "runtime.clip",
+    "MutoscopeError": "errors",
+    "Output": "runtime.output",
+    "Pipeline": "runtime.pipeline",
+    "Request": "runtime.request",
+    "UserError": "errors",
+}
+_EMBEDDED = Path(__file__).parent / "models" / "mini-wan"
+
+
+def load(
+    bundle: str | os.PathLike[str] | None = None,
+    *,
+    backend: str = "onnxruntime",
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Pipeline:
+    """Open a bundle as a pipeline.
+
+    Args:
+        bundle: a folder that `mutoscope export` wrote; by default the small embedded model.
+        backend: what runs the engines.
+        precision: what the bundle must have; by default whatever it has.
+        threads: CPU threads; by default all cores.
+
+    Raises:
+        UserError: no such bundle, a damaged one, or one of another precision; an unknown backend.
+    """
+    from .engine import Bundle, EngineOptions, Sessions
+    from .errors import UserError
+    from .runtime.pipeline import Pipeline
+
+    opened = Bundle.open(_EMBEDDED if bundle is None else bundle)
+    if precision not in (None, opened.precision):
+        raise UserError(
+            f"{opened.path} is {opened.precision}, not {precision}; "
+            f"make one with: mutoscope export CHECKPOINT BUNDLE --precision {precision}"
+        )
+    return Pipeline(opened, Sessions(opened, backend, EngineOptions(threads)))
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used; `import mutoscope` itself stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

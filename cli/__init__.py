@@ -1,1 +1,80 @@
-"""."""
+"""The command line: one group whose subcommands are imported only when chosen."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from .. import __version__
+from ..errors import MutoscopeError
+
+INTERRUPTED = 130
+
+COMMANDS = {
+    "bench": "measure every stage and whole clips here",
+    "export": "a trained checkpoint → a bundle",
+    "generate": "a prompt → a video",
+    "inspect": "what a bundle or a clip is, and how it was made",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its subcommands by name; each is the `command` of the module of that name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the subcommands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"{__package__}.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mutoscope")
+def group() -> None:
+    """Text-to-video on your own machine.
+
+    Example: mutoscope generate "a red circle moves left to right" -o clip.mp4
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, then exit: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    logging.basicConfig(level=logging.INFO, format="mutoscope: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        group.main(arguments, prog_name="mutoscope", standalone_mode=False)
+    except click.exceptions.Exit as request:
+        sys.exit(request.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except MutoscopeError as error:
+        _fail(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; nothing was written", INTERRUPTED)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, exit_code: int) -> None:
+    line = " ".join(message.split())
+    click.echo(f"mutoscope: error: {line}", err=True)
+    sys.exit(exit_code)

@@ -3,5 +3,6 @@
 from .bundle import Bundle
 from .open import BACKENDS, EngineOptions, open_graph
 from .session import Buffer, Session, Tensor
+from .sessions import Sessions
 
-__all__ = ["BACKENDS", "Buffer", "Bundle", "EngineOptions", "Session", "Tensor", "open_graph"]
+__all__ = ["BACKENDS", "Buffer", "Bundle", "EngineOptions", "Session", "Sessions", "Tensor", "open_graph"]

@@ -76,6 +76,15 @@ class SchedulerSpec(_Record, frozen=True, kw_only=True):
     train_timesteps: Count = 1000
 
 
+class DenoiserSpec(_Record, frozen=True, kw_only=True):
+    """The transformer's dimensions, from which its working memory is estimated."""
+
+    hidden_size: Count
+    ffn_dim: Count
+    heads: Count
+    layers: Count
+
+
 class PreviewSpec(_Record, frozen=True, kw_only=True):
     """An affine map from a latent pixel to RGB in [-1, 1]: `matrix` (3, channels), `bias` (3,)."""
 
@@ -146,6 +155,7 @@ class Manifest(_Record, frozen=True, kw_only=True):
     files: dict[str, FileSpec]
     text: TextSpec
     scheduler: SchedulerSpec
+    denoiser: DenoiserSpec
     latents: LatentSpec
     defaults: Defaults
     limits: Limits

@@ -1,1 +1,1 @@
-"""."""
+"""Prompt → clip. Knows no backend by name, and no PyTorch."""

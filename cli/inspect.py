@@ -1,0 +1,72 @@
+"""`mutoscope inspect`: what a bundle or a clip is, and how it was made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from ..engine import Bundle
+from ..engine.bundle import FILE_NAME, Manifest
+from ..errors import UserError
+
+
+@click.command(epilog="Example: mutoscope inspect clip.mp4")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(path: Path, *, as_json: bool) -> None:
+    """Tell what PATH is: a bundle or a clip."""
+    facts = inspect_bundle(path) if (path / FILE_NAME).exists() else inspect_clip(path)
+    click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
+
+
+def inspect_bundle(path: Path) -> dict[str, Any]:
+    """Facts of a bundle, after checking every file in it."""
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    facts: dict[str, Any] = msgspec.to_builtins(manifest)
+    del facts["files"], facts["latents"]["preview"]
+    return {
+        "kind": "bundle",
+        "path": str(path),
+        "sha256": bundle.sha256,
+        "megabytes": round(sum(file.size for file in manifest.files.values()) / 1e6, 1),
+        **facts,
+        "graphs": {name: _graph(manifest, name) for name in manifest.graphs},
+    }
+
+
+def inspect_clip(path: Path) -> dict[str, Any]:
+    """Facts of a video file, and the settings that stand in it."""
+    from ..runtime.video import probe
+
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    return {"kind": "clip", "path": str(path), **probe(path)}
+
+
+def _graph(manifest: Manifest, name: str) -> dict[str, Any]:
+    graph = manifest.graphs[name]
+    return {
+        "precision": graph.precision,
+        "megabytes": round(sum(manifest.files[f].size for f in (graph.file, *graph.data)) / 1e6, 1),
+        "inputs": [_tensor(t) for t in graph.inputs],
+        "outputs": [_tensor(t) for t in graph.outputs],
+    }
+
+
+def _tensor(spec: Any) -> str:
+    return f"{spec.name} {spec.dtype} {list(spec.shape)}"
+
+
+def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines

@@ -1,0 +1,51 @@
+"""What a person sees while a clip is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.output import Output, write_image
+from ..runtime.stream import Step
+
+PREVIEW_SCALE = 8
+
+
+class Progress:
+    """A progress bar on stderr, silent when that is no terminal; and a preview file, if asked."""
+
+    def __init__(self, preview: Path | None = None) -> None:
+        self._preview = preview
+        self._bar: Any = None
+
+    def __call__(self, step: Step) -> None:
+        """Show one step."""
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=step.steps, desc="denoising", unit="step", disable=None)
+        self._bar.update()
+        if self._preview is not None:
+            write_image(Output(self._preview, overwrite=True), contact_sheet(step.preview()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def contact_sheet(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Thumbnails (frames, height, width, 3), enlarged, side by side: (height, width, 3)."""
+    strip = np.concatenate(list(thumbnails), axis=1)
+    return strip.repeat(PREVIEW_SCALE, axis=0).repeat(PREVIEW_SCALE, axis=1)

@@ -1,0 +1,34 @@
+"""Latents and decoded frames, as pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def to_rgb8(frames: NDArray[Any]) -> NDArray[np.uint8]:
+    """Frames in [-1, 1], (1, 3, frames, height, width), as uint8 (frames, height, width, 3).
+
+    Rounds half up after scaling to 0…255; NaN becomes 0. Source: diffusers' `VideoProcessor`.
+    """
+    unit = np.nan_to_num(frames[0], nan=-1.0).astype(np.float32) * 127.5 + 128.0
+    return np.clip(unit, 0, 255).astype(np.uint8).transpose(1, 2, 3, 0).copy()
+
+
+def latent_preview(
+    latents: NDArray[np.float32], matrix: NDArray[np.float32], bias: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """A thumbnail of each latent frame: one RGB pixel a latent pixel.
+
+    Args:
+        latents: (1, channels, frames, height, width), as the denoiser sees them.
+        matrix: (3, channels), and
+        bias: (3,): the affine map to RGB in [-1, 1], fitted to the VAE.
+
+    Returns:
+        uint8 (frames, height, width, 3).
+    """
+    rgb = np.tensordot(matrix, latents[0], axes=1) + bias[:, None, None, None]
+    return to_rgb8(rgb[None])

@@ -1,0 +1,25 @@
+"""Arithmetic on latents between the engines."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def guide(conditional: Array, unconditional: Array, scale: float) -> Array:
+    """Classifier-free guidance: `unconditional + scale * (conditional - unconditional)`.
+
+    Source: Ho and Salimans, 2022; the order of operations is diffusers' `WanPipeline`'s.
+    """
+    return unconditional + np.float32(scale) * (conditional - unconditional)
+
+
+def denormalize(latents: Array, mean: Array, std: Array) -> Array:
+    """From the denoiser's latent space to the VAE's: `latents * std + mean`, channel by channel.
+
+    `latents` is (batch, channels, frames, height, width), `mean` and `std` (channels,).
+    """
+    column = (-1, 1, 1, 1)
+    return latents * std.reshape(column) + mean.reshape(column)

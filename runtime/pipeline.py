@@ -1,0 +1,149 @@
+"""Prompt → clip. The whole way of one request stands here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine import Bundle, EngineOptions, Sessions
+from ..kernels.frames import latent_preview
+from ..kernels.latents import denormalize
+from ..kernels.noise import standard_normal
+from . import record, vae
+from .clip import Clip
+from .denoise import denoise
+from .embeddings import EmbeddingCache, cache_folder, encode, pad
+from .guidance import GuidedDenoiser, fits_batched
+from .output import Output
+from .record import Record
+from .request import Request, settle
+from .schedulers import get_scheduler
+from .stream import Step, Stream
+from .text import Tokenizer
+
+Array = NDArray[np.float32]
+
+
+class Pipeline:
+    """The sessions of a bundle, tied into prompt → clip. Close it, or use it in a `with`.
+
+    Attributes:
+        bundle: what it runs.
+    """
+
+    def __init__(self, bundle: Bundle, sessions: Sessions) -> None:
+        self.bundle = bundle
+        self._sessions = sessions
+        text, latents = bundle.manifest.text, bundle.manifest.latents
+        self._tokenizer = Tokenizer(bundle.file(text.tokenizer), text.max_tokens)
+        self._embeddings = EmbeddingCache(cache_folder(), f"{bundle.sha256} {sessions.backend}")
+        self._mean = np.asarray(latents.mean, np.float32)
+        self._std = np.asarray(latents.std, np.float32)
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        output: Output | str | os.PathLike[str] | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        **options: Any,
+    ) -> Clip:
+        """Make a clip.
+
+        Args:
+            prompt: what it shows.
+            output: where to write it; without one the frames stay in memory.
+            on_step: called after each denoising step.
+            **options: the other fields of `Request`.
+
+        Raises:
+            UserError: a value that cannot be, or an output that cannot be written.
+        """
+        target = Output.of(output)
+        stream = self.stream(prompt, **options)
+        for step in stream:
+            if on_step is not None:
+                on_step(step)
+        return stream.clip(target)
+
+    def stream(self, prompt: str, **options: Any) -> Stream:
+        """Make a clip step by step: iterate, look, steer or stop, then call `clip()`.
+
+        Raises:
+            UserError: a value that cannot be.
+        """
+        manifest = self.bundle.manifest
+        settings = settle(Request.of(prompt, options), manifest)
+        account = record.start(settings.record(), self.bundle, self._sessions.backend)
+
+        with account.stage("text"):
+            positive = self._embed(settings.prompt, account)
+            negative = self._embed(settings.negative_prompt, account) if settings.guided else None
+        with account.stage("open"):
+            session = self._sessions("denoiser")
+        batched = fits_batched(manifest, settings.latent_shape)
+        predict = GuidedDenoiser(session, positive, negative, settings.guidance_scale, batched)
+
+        latents = settings.latents
+        if latents is None:
+            latents = standard_normal(settings.seed, settings.latent_shape)
+        scheduler = get_scheduler(
+            settings.scheduler, settings.shift, manifest.scheduler.train_timesteps
+        )
+        schedule = scheduler.schedule(settings.steps)
+
+        def steer(new_prompt: str) -> None:
+            predict.prompt = self._embed(new_prompt, account)
+
+        return Stream(
+            denoise(predict, latents, scheduler, schedule),
+            settings.steps,
+            latents,
+            account,
+            preview=self.preview,
+            steer=steer,
+            render=self._render,
+        )
+
+    def decode(self, latents: Array) -> Iterator[NDArray[np.uint8]]:
+        """Frames of denoised latents, uint8 (frames, height, width, 3), some at a time."""
+        return vae.decode(self._sessions, denormalize(latents, self._mean, self._std))
+
+    def preview(self, latents: Array) -> NDArray[np.uint8]:
+        """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
+        preview = self.bundle.manifest.latents.preview
+        return latent_preview(
+            latents, np.asarray(preview.matrix, np.float32), np.asarray(preview.bias, np.float32)
+        )
+
+    def close(self) -> None:
+        """Close the engines."""
+        self._sessions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _embed(self, prompt: str, account: Record) -> Array:
+        tokens = self._tokenizer(prompt)
+        if tokens.cut:
+            account.warnings.append(f"prompt cut; ignored: {tokens.cut}")
+        embedding = self._embeddings.get(
+            tokens, lambda: encode(self._sessions("text_encoder"), tokens)
+        )
+        return pad(embedding, self.bundle.manifest.text.max_tokens)
+
+    def _render(self, latents: Array, account: Record, output: Output | None) -> Clip:
+        ...

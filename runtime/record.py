@@ -1,0 +1,101 @@
+"""What was done to make a clip, and how long each part took."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from typing import Any
+
+from ..engine import Bundle
+
+PACKAGES = ("mutoscope", "numpy", "av", "onnxruntime")
+
+
+@dataclass
+class Record:
+    """The account of one clip.
+
+    Attributes:
+        settings: prompt, seed and all the rest, with defaults filled in.
+        bundle: name, family, precision, and the sha256 that identifies the bundle.
+        backend: what ran it.
+        versions: of Python and of the packages that had a part in it.
+        seconds: per stage: `open` (engines), `text`, `denoise`, `vae`, `encode`, and `total`.
+        step_seconds: of each denoising step.
+        peak_memory_mb: the most memory this process has held so far, in MB (2^20 bytes).
+        warnings: what the user was told.
+        output: path, codec and encoder of the file, where one was written.
+    """
+
+    settings: dict[str, Any]
+    bundle: dict[str, Any]
+    backend: str
+    versions: dict[str, str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    step_seconds: list[float] = field(default_factory=list)
+    peak_memory_mb: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    output: dict[str, Any] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - began
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            self.peak_memory_mb = peak_memory_mb()
+
+    def provenance(self) -> dict[str, Any]:
+        """What identifies the clip and would make it again: no times, no machine."""
+        return {
+            "settings": self.settings,
+            "bundle": self.bundle,
+            "backend": self.backend,
+            "versions": self.versions,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON; times rounded to the microsecond."""
+        whole = asdict(self)
+        whole["seconds"] = {name: round(spent, 6) for name, spent in self.seconds.items()}
+        whole["step_seconds"] = [round(spent, 6) for spent in self.step_seconds]
+        whole["peak_memory_mb"] = round(self.peak_memory_mb, 1)
+        return whole
+
+
+def start(settings: dict[str, Any], bundle: Bundle, backend: str) -> Record:
+    """The record of a clip that is about to be made."""
+    manifest = bundle.manifest
+    return Record(
+        settings=settings,
+        bundle={
+            "name": manifest.name,
+            "family": manifest.family,
+            "precision": bundle.precision,
+            "sha256": bundle.sha256,
+        },
+        backend=backend,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages in use; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def peak_memory_mb() -> float:
+    """The most resident memory this process has held, in MB (2^20 bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,180 @@
+"""What a caller may ask for, and the check that a bundle can give it."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.bundle import Manifest
+from ..errors import UserError, unknown
+from . import checks
+from .schedulers import SCHEDULERS
+from .text import clean
+
+MAX_PROMPT = 100_000
+MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One clip to make; `None` means the bundle's default.
+
+    Attributes:
+        prompt: what the clip shows.
+        negative_prompt: what guidance leads away from.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        frames: how many; a multiple of the VAE's temporal compression, plus one.
+        fps: frames a second of the finished clip.
+        steps: of the denoising loop.
+        guidance_scale: of classifier-free guidance; 1 or less switches it off.
+        seed: of the initial noise; by default another one each time.
+        scheduler: `euler`, `unipc` or `dpmpp-2m`.
+        shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
+        latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
+            by default drawn from the seed.
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: float | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    scheduler: str | None = None
+    shift: float | None = None
+    latents: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, prompt: str, options: dict[str, Any]) -> Request:
+        """A request from a prompt and keywords.
+
+        Raises:
+            UserError: an option that does not exist; names the nearest one.
+        """
+        known = [field.name for field in dataclasses.fields(cls) if field.name != "prompt"]
+        for name in options:
+            if name not in known:
+                raise UserError(unknown("option", name, known))
+        return cls(prompt=prompt, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A request with every value settled, and checked against a bundle.
+
+    The attributes are those of `Request`, and `latent_shape`: (1, channels, frames, height, width).
+    """
+
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    frames: int
+    fps: float
+    steps: int
+    guidance_scale: float
+    seed: int
+    scheduler: str
+    shift: float
+    latents: NDArray[np.float32] | None
+    latent_shape: tuple[int, ...]
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step needs the unconditional prediction too."""
+        return self.guidance_scale > 1
+
+    def record(self) -> dict[str, Any]:
+        """The values as they go into files: all but the arrays."""
+        names = [field.name for field in dataclasses.fields(self) if "latent" not in field.name]
+        return {name: getattr(self, name) for name in names}
+
+
+def settle(request: Request, manifest: Manifest) -> Settings:
+    """Fill in a bundle's defaults and check every value.
+
+    Raises:
+        UserError: one line that names the value, says what is wrong and what would do.
+    """
+    given = {k: v for k, v in vars(request).items() if v is not None}
+    asked = {**_defaults(manifest), **given}
+    latents, limits = manifest.latents, manifest.limits
+    grid = latents.spatial_compression
+    width = checks.multiple("width", asked["width"], grid * latents.patch_size[2], limits.max_width)
+    height = checks.multiple(
+        "height", asked["height"], grid * latents.patch_size[1], limits.max_height
+    )
+    frames = checks.frame_count(asked["frames"], latents.temporal_compression, limits.max_frames)
+    shape = latent_shape(manifest, width, height, frames)
+    return Settings(
+        prompt=_prompt(asked.get("prompt")),
+        negative_prompt=checks.text("negative_prompt", asked["negative_prompt"], MAX_PROMPT),
+        width=width,
+        height=height,
+        frames=frames,
+        fps=checks.number("fps", asked["fps"], 0, 240, open_below=True),
+        steps=checks.integer("steps", asked["steps"], 1, 1000),
+        guidance_scale=checks.number("guidance_scale", asked["guidance_scale"], 0, 100),
+        seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
+        scheduler=_scheduler(asked["scheduler"]),
+        shift=checks.number("shift", asked["shift"], 0, 1000, open_below=True),
+        latents=_latents(request.latents, shape),
+        latent_shape=shape,
+    )
+
+
+def latent_shape(manifest: Manifest, width: int, height: int, frames: int) -> tuple[int, ...]:
+    """(1, channels, frames, height, width) of the latents of a clip."""
+    latents = manifest.latents
+    return (
+        1,
+        latents.channels,
+        (frames - 1) // latents.temporal_compression + 1,
+        height // latents.spatial_compression,
+        width // latents.spatial_compression,
+    )
+
+
+def _defaults(manifest: Manifest) -> dict[str, Any]:
+    default = manifest.defaults
+    return {
+        **{name: getattr(default, name) for name in default.__struct_fields__},
+        "scheduler": manifest.scheduler.name,
+        "shift": manifest.scheduler.shift,
+        "seed": secrets.randbits(32),
+    }
+
+
+def _prompt(value: Any) -> str:
+    prompt = checks.text("prompt", value, MAX_PROMPT)
+    if not clean(prompt):
+        raise UserError('the prompt is empty; say what to show, e.g. "a red circle moves up"')
+    return prompt
+
+
+def _scheduler(name: Any) -> str:
+    if name not in SCHEDULERS:
+        raise UserError(unknown("scheduler", str(name), SCHEDULERS))
+    return str(name)
+
+
+def _latents(value: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.shape != shape or array.dtype != np.float32:
+        raise UserError(
+            f"latents must be float32 {list(shape)}, not {array.dtype} {list(array.shape)}"
+        )
+    if not np.isfinite(array).all():
+        raise UserError("latents hold NaN or infinite values")
+    return array

@@ -1,0 +1,101 @@
+"""A clip in the making: step by step, open to being watched, steered and stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .clip import Clip
+from .denoise import Denoised
+from .output import Output
+from .record import Record
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoising step done.
+
+    Attributes:
+        index: from 0.
+        steps: how many there will be.
+        seconds: this one took.
+        latents: float32 (1, channels, frames, height, width) after it.
+    """
+
+    index: int
+    steps: int
+    seconds: float
+    latents: Array
+    _preview: Callable[[Array], NDArray[np.uint8]]
+
+    def preview(self) -> NDArray[np.uint8]:
+        """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
+        return self._preview(self.latents)
+
+
+class Stream:
+    """Iterate to denoise; then `clip()` decodes what there is.
+
+    Attributes:
+        record: the account so far.
+        latents: as they stand.
+    """
+
+    def __init__(
+        self,
+        denoised: Iterator[Denoised],
+        steps: int,
+        latents: Array,
+        record: Record,
+        *,
+        preview: Callable[[Array], NDArray[np.uint8]],
+        steer: Callable[[str], None],
+        render: Callable[[Array, Record, Output | None], Clip],
+    ) -> None:
+        self.record = record
+        self.latents = latents
+        self._denoised = denoised
+        self._steps = steps
+        self._preview = preview
+        self._steer = steer
+        self._render = render
+        self._stopped = False
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Step:
+        if self._stopped:
+            raise StopIteration
+        began = time.perf_counter()
+        with self.record.stage("denoise"):
+            done = next(self._denoised)
+        seconds = time.perf_counter() - began
+        self.record.step_seconds.append(seconds)
+        self.latents = done.latents
+        return Step(done.index, self._steps, seconds, done.latents, self._preview)
+
+    def stop(self) -> None:
+        """End the loop after the present step."""
+        self._stopped = True
+
+    def steer(self, prompt: str) -> None:
+        """Go on with another prompt from the next step."""
+        self._steer(prompt)
+        self.record.settings.setdefault("steered", []).append(
+            {"step": len(self.record.step_seconds), "prompt": prompt}
+        )
+
+    def clip(self, output: Output | None = None) -> Clip:
+        """Decode the latents as they stand: into memory, or straight into a file.
+
+        Raises:
+            UserError: the output cannot be written.
+        """
+        return self._render(self.latents, self.record, output)

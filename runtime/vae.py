@@ -1,0 +1,37 @@
+"""Latents → frames, a latent frame at a time: memory does not grow with the length of the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine import Session, Tensor
+from ..kernels.frames import to_rgb8
+
+CACHE_OUT = "new_"
+
+
+def decode(open_graph: Callable[[str], Session], latents: NDArray[np.float32]) -> Iterator[
+    NDArray[np.uint8]
+]:
+    """Decode a clip: one frame from the first latent frame, several from each later one.
+
+    The VAE is causal. What its convolutions need of earlier frames is a cache that one run gives
+    and the next takes.
+
+    Args:
+        open_graph: gives the session of `vae_decoder_first` and of `vae_decoder_next`.
+        latents: (1, channels, frames, height, width), in the VAE's own space.
+
+    Yields:
+        uint8 (frames, height, width, 3).
+    """
+    cache: dict[str, Tensor] = {}
+    for index in range(latents.shape[2]):
+        session = open_graph("vae_decoder_next" if index else "vae_decoder_first")
+        piece = np.ascontiguousarray(latents[:, :, index : index + 1])
+        outputs = session.run({"latents": piece, **cache})
+        yield to_rgb8(np.asarray(outputs.pop("frames")))
+        cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
