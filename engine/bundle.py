@@ -242,7 +242,7 @@ def parse(raw: bytes, folder: Path) -> Manifest:
     where = folder / FILE_NAME
     try:
         head: Any = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{where} is not valid JSON ({error}); export the bundle again") from None
     version = head.get("schema") if isinstance(head, dict) else None
     if type(version) is not int or version < 1:

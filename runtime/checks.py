@@ -64,9 +64,7 @@ def frame_count(value: Any, compression: int, most: int) -> int:
     if (given - 1) % compression:
         below = (given - 1) // compression * compression + 1
         near = [str(count) for count in (below, below + compression) if count <= most]
-        raise UserError(
-            f"frames must be {compression}n+1, {given} is not: use {' or '.join(near)}"
-        )
+        raise UserError(f"frames must be {compression}n+1, {given} is not: use {' or '.join(near)}")
     return given
 
 
@@ -84,5 +82,5 @@ def text(name: str, value: Any, most: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = repr(value)
+    shown = " ".join(repr(value).split())
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -145,5 +145,4 @@ class Pipeline:
         )
         return pad(embedding, self.bundle.manifest.text.max_tokens)
 
-    def _render(self, latents: Array, account: Record, output: Output | None) -> Clip:
-        ...
+    def _render(self, latents: Array, account: Record, output: Output | None) -> Clip: ...

@@ -162,9 +162,10 @@ def _prompt(value: Any) -> str:
 
 
 def _scheduler(name: Any) -> str:
-    if name not in SCHEDULERS:
-        raise UserError(unknown("scheduler", str(name), SCHEDULERS))
-    return str(name)
+    known = checks.text("scheduler", name, 100)
+    if known not in SCHEDULERS:
+        raise UserError(unknown("scheduler", known, SCHEDULERS))
+    return known
 
 
 def _latents(value: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:

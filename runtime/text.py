@@ -70,7 +70,9 @@ def _overflow(text: str, overflowing: list[object]) -> str:
         start
         for piece in overflowing
         for (start, end), special in zip(
-            piece.offsets, piece.special_tokens_mask, strict=True  # type: ignore[attr-defined]
+            piece.offsets,
+            piece.special_tokens_mask,
+            strict=True,  # type: ignore[attr-defined]
         )
         if not special and end > start
     ]

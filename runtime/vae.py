@@ -13,9 +13,9 @@ from ..kernels.frames import to_rgb8
 CACHE_OUT = "new_"
 
 
-def decode(open_graph: Callable[[str], Session], latents: NDArray[np.float32]) -> Iterator[
-    NDArray[np.uint8]
-]:
+def decode(
+    open_graph: Callable[[str], Session], latents: NDArray[np.float32]
+) -> Iterator[NDArray[np.uint8]]:
     """Decode a clip: one frame from the first latent frame, several from each later one.
 
     The VAE is causal. What its convolutions need of earlier frames is a cache that one run gives

@@ -1,0 +1,141 @@
+"""Bundles without weights: enough for every test that needs no engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from mutoscope.engine.bundle import (
+    Bundle,
+    Defaults,
+    DenoiserSpec,
+    GraphSpec,
+    LatentSpec,
+    Limits,
+    Manifest,
+    PreviewSpec,
+    SchedulerSpec,
+    Source,
+    TensorSpec,
+    TextSpec,
+    describe_files,
+    write_manifest,
+)
+
+CHANNELS = 4
+WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square", "moves", "up"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUTOSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def bundle_folder(tmp_path: Path) -> Path:
+    """A bundle whose graphs only the null backend can open."""
+    return write_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def bundle(bundle_folder: Path) -> Bundle:
+    return Bundle.open(bundle_folder)
+
+
+def write_bundle(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    graphs = _graphs()
+    for graph in graphs.values():
+        (folder / graph.file).write_bytes(b"no graph: " + graph.file.encode())
+        for name in graph.data:
+            (folder / name).write_bytes(b"no weights: " + name.encode())
+    _write_tokenizer(folder / "tokenizer.json")
+    write_manifest(folder, manifest(folder, graphs))
+    return folder
+
+
+def manifest(folder: Path, graphs: dict[str, GraphSpec]) -> Manifest:
+    return Manifest(
+        family="wan",
+        name="null",
+        source=Source(name="made for tests"),
+        made_with={"mutoscope": "0"},
+        graphs=graphs,
+        files=describe_files(folder),
+        text=TextSpec(tokenizer="tokenizer.json", max_tokens=8, embedding_dim=6),
+        scheduler=SchedulerSpec(name="euler", shift=3.0),
+        denoiser=DenoiserSpec(hidden_size=8, ffn_dim=16, heads=2, layers=1),
+        latents=LatentSpec(
+            channels=CHANNELS,
+            mean=(0.0,) * CHANNELS,
+            std=(1.0,) * CHANNELS,
+            temporal_compression=4,
+            spatial_compression=8,
+            patch_size=(1, 2, 2),
+            preview=PreviewSpec(matrix=((0.1,) * CHANNELS,) * 3, bias=(0.0, 0.0, 0.0)),
+        ),
+        defaults=Defaults(width=32, height=32, frames=5, fps=12, steps=3, guidance_scale=4),
+        limits=Limits(max_width=512, max_height=512, max_frames=161),
+    )
+
+
+def _graphs() -> dict[str, GraphSpec]:
+    latents = tensor("latents", "batch", CHANNELS, 1, "height", "width")
+    caches = [tensor(f"cache.{i}", "batch", 3, 2, "height", "width") for i in range(2)]
+    new_caches = [msgspec.structs.replace(c, name=f"new_{c.name}") for c in caches]
+
+    def frames(count: int) -> TensorSpec:
+        return tensor("frames", "batch", 3, count, "frame_height", "frame_width")
+
+    sample = ("batch", CHANNELS, "frames", "height", "width")
+    return {
+        "text_encoder": graph(
+            "text_encoder",
+            [tensor(n, "batch", "tokens", dtype="int64") for n in ("input_ids", "attention_mask")],
+            [tensor("prompt_embeds", "batch", "tokens", 6)],
+        ),
+        "denoiser": graph(
+            "denoiser",
+            [
+                tensor("hidden_states", *sample),
+                tensor("timestep", "batch"),
+                tensor("encoder_hidden_states", "batch", "tokens", 6),
+            ],
+            [tensor("sample", *sample)],
+        ),
+        "vae_decoder_first": graph("vae_decoder_first", [latents], [frames(1), *new_caches]),
+        "vae_decoder_next": graph("vae_decoder_next", [latents, *caches], [frames(4), *new_caches]),
+    }
+
+
+def tensor(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=shape)  # type: ignore[arg-type]
+
+
+def graph(name: str, inputs: list[TensorSpec], outputs: list[TensorSpec]) -> GraphSpec:
+    return GraphSpec(
+        file=f"{name}.onnx",
+        data=(f"{name}.data",),
+        precision="fp32",
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+    )
+
+
+def _write_tokenizer(path: Path) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = {word: index for index, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    tokenizer.save(str(path))
+
+
+@pytest.fixture(scope="session")
+def bundle_manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return Bundle.open(write_bundle(tmp_path_factory.mktemp("session") / "bundle")).manifest

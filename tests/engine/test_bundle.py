@@ -1,0 +1,187 @@
+"""What opens, and what each kind of damage is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutoscope.engine.bundle import Bundle
+from mutoscope.errors import BundleError
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "bundle.json"
+    whole = json.loads(path.read_text())
+    change(whole)
+    path.write_text(json.dumps(whole))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(folder), "BUNDLE")
+
+
+def test_opens(bundle_folder: Path) -> None:
+    bundle = Bundle.open(bundle_folder)
+    assert bundle.precision == "fp32"
+    assert bundle.manifest.latents.channels == 4
+    assert bundle.graph("denoiser").inputs[0].shape == ("batch", 4, "frames", "height", "width")
+    assert re.fullmatch("[0-9a-f]{64}", bundle.sha256)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none") == "no bundle at BUNDLE: there is no such folder"
+
+
+def test_no_bundle_json(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == (
+        "no bundle at BUNDLE: bundle.json is missing; "
+        "make one with: mutoscope export CHECKPOINT BUNDLE"
+    )
+
+
+def test_flipped_byte(bundle_folder: Path) -> None:
+    path = bundle_folder / "denoiser.data"
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    assert refusal(bundle_folder) == (
+        "BUNDLE/denoiser.data is not the file that was exported (its sha256 differs); "
+        "copy or export the bundle again"
+    )
+
+
+def test_truncated_file(bundle_folder: Path) -> None:
+    path = bundle_folder / "denoiser.data"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "denoiser.data has 24 bytes, 25 expected" in refusal(bundle_folder)
+
+
+def test_missing_file(bundle_folder: Path) -> None:
+    (bundle_folder / "denoiser.onnx").unlink()
+    assert refusal(bundle_folder) == ("BUNDLE lacks denoiser.onnx; copy or export the bundle again")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../outside", "..\\outside"])
+def test_path_outside(bundle_folder: Path, name: str) -> None:
+    def change(whole: dict[str, Any]) -> None:
+        whole["graphs"]["denoiser"]["file"] = name
+        whole["files"][name] = whole["files"].pop("denoiser.onnx")
+
+    edit(bundle_folder, change)
+    assert refusal(bundle_folder) == (
+        f"BUNDLE/bundle.json names {name!r}, outside the bundle; refused"
+    )
+
+
+def test_link_outside(bundle_folder: Path, tmp_path: Path) -> None:
+    inside, outside = bundle_folder / "denoiser.onnx", tmp_path / "elsewhere"
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    assert "outside the bundle; refused" in refusal(bundle_folder)
+
+
+def test_future_schema(bundle_folder: Path) -> None:
+    edit(bundle_folder, lambda whole: whole.update(schema=2))
+    assert refusal(bundle_folder) == (
+        "BUNDLE/bundle.json has schema 2, this version reads up to 1: upgrade mutoscope"
+    )
+
+
+@pytest.mark.parametrize("schema", [None, "1", 0, -3, 1.5, True])
+def test_no_schema(bundle_folder: Path, schema: object) -> None:
+    edit(bundle_folder, lambda whole: whole.update(schema=schema))
+    assert "does not say its schema version" in refusal(bundle_folder)
+
+
+def test_not_json(bundle_folder: Path) -> None:
+    (bundle_folder / "bundle.json").write_text("{")
+    assert "BUNDLE/bundle.json is not valid JSON" in refusal(bundle_folder)
+
+
+def test_huge_json(bundle_folder: Path) -> None:
+    os.truncate(bundle_folder / "bundle.json", 9 << 20)
+    assert "is larger than 8 MB" in refusal(bundle_folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w.pop("latents"), "missing required field `latents`"),
+        (lambda w: w.update(extra=1), "unknown field `extra`"),
+        (lambda w: w["defaults"].update(steps=0), "Expected `int` >= 1 - at `$.defaults.steps`"),
+        (lambda w: w["graphs"].pop("denoiser"), "no graph named 'denoiser'"),
+        (lambda w: w["files"].pop("tokenizer.json"), "'tokenizer.json' is named but not listed"),
+        (lambda w: w["latents"].update(mean=[0.0]), "are not of 4 channels"),
+    ],
+)
+def test_wrong_field(
+    bundle_folder: Path, change: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    edit(bundle_folder, change)
+    assert told in refusal(bundle_folder)
+
+
+def test_unknown_graph(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="has no graph 'upscaler' .it has: denoiser, text_enc"):
+        bundle.graph("upscaler")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_json_gives_clean_errors(bundle_folder: Path, data: st.DataObject) -> None:
+    """Whatever replaces whatever value, the loader opens the bundle or says one line."""
+    whole = json.loads((bundle_folder / "bundle.json").read_text())
+    node: Any = whole
+    while True:
+        keys = sorted(node) if isinstance(node, dict) else range(len(node))
+        key = data.draw(st.sampled_from(keys))
+        inner = node[key]
+        if not isinstance(inner, dict | list) or not inner or data.draw(st.booleans()):
+            break
+        node = inner
+    node[key] = data.draw(json_values)
+    opens_or_says_why(json.dumps(whole).encode(), bundle_folder)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(at=st.floats(0, 1), junk=st.binary(max_size=4), cut=st.booleans())
+def test_damaged_bytes_give_clean_errors(
+    bundle_folder: Path, at: float, junk: bytes, cut: bool
+) -> None:
+    raw = (bundle_folder / "bundle.json").read_bytes()
+    place = int(at * len(raw))
+    opens_or_says_why(raw[:place] + junk + (b"" if cut else raw[place:]), bundle_folder)
+
+
+def opens_or_says_why(raw: bytes, folder: Path) -> None:
+    path = folder / "bundle.json"
+    whole = path.read_bytes()
+    path.write_bytes(raw)
+    try:
+        Bundle.open(folder)
+    except BundleError as error:
+        assert "\n" not in str(error)
+    finally:
+        path.write_bytes(whole)

@@ -1,0 +1,125 @@
+"""What a request becomes, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from mutoscope.engine import Bundle
+from mutoscope.errors import UserError
+from mutoscope.runtime.request import Request, settle
+
+
+def settled(bundle: Bundle, **options: Any) -> Any:
+    prompt = options.pop("prompt", "a red circle")
+    return settle(Request.of(prompt, options), bundle.manifest)
+
+
+def refusal(bundle: Bundle, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        settled(bundle, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_defaults(bundle: Bundle) -> None:
+    settings = settled(bundle)
+    record = settings.record()
+    assert 0 <= record.pop("seed") < 2**32
+    assert record == {
+        "prompt": "a red circle",
+        "negative_prompt": "",
+        "width": 32,
+        "height": 32,
+        "frames": 5,
+        "fps": 12,
+        "steps": 3,
+        "guidance_scale": 4,
+        "scheduler": "euler",
+        "shift": 3.0,
+    }
+    assert settings.latent_shape == (1, 4, 2, 4, 4)
+    assert settings.guided
+
+
+def test_seeds_differ(bundle: Bundle) -> None:
+    assert len({settled(bundle).seed for _ in range(8)}) > 1
+
+
+def test_given_values_win(bundle: Bundle) -> None:
+    settings = settled(bundle, width=64, height=96, frames=1, guidance_scale=1, seed=2**64 - 1)
+    assert settings.latent_shape == (1, 4, 1, 12, 8)
+    assert settings.seed == 2**64 - 1
+    assert not settings.guided
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"prompt": " &nbsp; "}, 'the prompt is empty; say what to show, e.g. "a red circle mov'),
+        ({"prompt": 3}, "prompt must be text, not 3"),
+        ({"prompt": "x" * 100_001}, "prompt has 100,001 characters; at most 100,000 are taken"),
+        ({"width": 70}, "width must be a multiple of 16, 70 is not: use 64 or 80"),
+        ({"height": 7}, "height must be a multiple of 16, 7 is not: use 16"),
+        ({"width": 1024}, "width must be between 1 and 512, not 1024"),
+        ({"width": 64.0}, "width must be a whole number, not 64.0"),
+        ({"frames": 16}, "frames must be 4n+1, 16 is not: use 13 or 17"),
+        ({"frames": 0}, "frames must be between 1 and 161, not 0"),
+        ({"steps": -4}, "steps must be between 1 and 1000, not -4"),
+        ({"steps": True}, "steps must be a whole number, not True"),
+        ({"fps": 0}, "fps must be above 0 and at most 240, not 0"),
+        ({"fps": float("nan")}, "fps must be above 0 and at most 240, not nan"),
+        ({"guidance_scale": -1}, "guidance_scale must be 0 or more and at most 100, not -1"),
+        ({"guidance_scale": "4"}, "guidance_scale must be a number, not '4'"),
+        ({"seed": -1}, "seed must be between 0 and 18446744073709551615, not -1"),
+        (
+            {"scheduler": "eular"},
+            "unknown scheduler 'eular'; did you mean 'euler'? (known: dpmpp-2m, euler, unipc)",
+        ),
+        ({"scheduler": ["euler"]}, "scheduler must be text, not ['euler']"),
+        ({"step": 4}, "unknown option 'step'; did you mean 'steps'? (known: fps, frames, guid"),
+        (
+            {"latents": np.zeros((1, 4, 2, 4, 5), np.float32)},
+            "latents must be float32 [1, 4, 2, 4, 4], not float32 [1, 4, 2, 4, 5]",
+        ),
+        (
+            {"latents": np.full((1, 4, 2, 4, 4), np.nan, np.float32)},
+            "latents hold NaN or infinite values",
+        ),
+    ],
+)
+def test_refused(bundle: Bundle, options: dict[str, Any], told: str) -> None:
+    assert refusal(bundle, **options).startswith(told)
+
+
+anything = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.lists(st.integers(), max_size=3)
+    | hnp.arrays(np.float32, hnp.array_shapes(max_dims=5, max_side=3))
+)
+options = st.dictionaries(
+    st.sampled_from([*Request.__dataclass_fields__, "setps"]), anything, max_size=5
+)
+
+
+@given(options=options)
+def test_random_requests_settle_or_say_why(bundle_manifest: Any, options: dict[str, Any]) -> None:
+    prompt = options.pop("prompt", "a red circle")
+    try:
+        settings = settle(Request.of(prompt, options), bundle_manifest)
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert settings.width % 16 == settings.height % 16 == 0
+        assert settings.frames % 4 == 1
+        assert settings.steps >= 1
