@@ -1,7 +1,7 @@
 """Mutoscope: text-to-video on your own machine, without PyTorch at run time.
 
-    with mutoscope.load() as pipe:
-        pipe("a red circle moves left to right", seed=7).save("clip.mp4")
+with mutoscope.load() as pipe:
+    pipe("a red circle moves left to right", seed=7).save("clip.mp4")
 """
 
 from __future__ import annotations

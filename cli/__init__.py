@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import cast
 
 import click
 
@@ -35,9 +36,8 @@ class LazyGroup(click.Group):
         """Import one subcommand."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"{__package__}.{cmd_name}").command
-        assert isinstance(command, click.Command)
-        return command
+        module = importlib.import_module(f"{__package__}.{cmd_name}")
+        return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""

@@ -5,4 +5,13 @@ from .open import BACKENDS, EngineOptions, open_graph
 from .session import Buffer, Session, Tensor
 from .sessions import Sessions
 
-__all__ = ["BACKENDS", "Buffer", "Bundle", "EngineOptions", "Session", "Sessions", "Tensor", "open_graph"]
+__all__ = [
+    "BACKENDS",
+    "Buffer",
+    "Bundle",
+    "EngineOptions",
+    "Session",
+    "Sessions",
+    "Tensor",
+    "open_graph",
+]

@@ -34,13 +34,14 @@ class Pipeline:
 
     Attributes:
         bundle: what it runs.
+        sessions: its engines, opened when first needed.
     """
 
     def __init__(self, bundle: Bundle, sessions: Sessions) -> None:
         self.bundle = bundle
-        self._sessions = sessions
+        self.sessions = sessions
         text, latents = bundle.manifest.text, bundle.manifest.latents
-        self._tokenizer = Tokenizer(bundle.file(text.tokenizer), text.max_tokens)
+        self.tokenizer = Tokenizer(bundle.file(text.tokenizer), text.max_tokens)
         self._embeddings = EmbeddingCache(cache_folder(), f"{bundle.sha256} {sessions.backend}")
         self._mean = np.asarray(latents.mean, np.float32)
         self._std = np.asarray(latents.std, np.float32)
@@ -79,13 +80,13 @@ class Pipeline:
         """
         manifest = self.bundle.manifest
         settings = settle(Request.of(prompt, options), manifest)
-        account = record.start(settings.record(), self.bundle, self._sessions.backend)
+        account = record.start(settings.record(), self.bundle, self.sessions.backend)
 
         with account.stage("text"):
             positive = self._embed(settings.prompt, account)
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
         with account.stage("open"):
-            session = self._sessions("denoiser")
+            session = self.sessions("denoiser")
         batched = fits_batched(manifest, settings.latent_shape)
         predict = GuidedDenoiser(session, positive, negative, settings.guidance_scale, batched)
 
@@ -112,7 +113,7 @@ class Pipeline:
 
     def decode(self, latents: Array) -> Iterator[NDArray[np.uint8]]:
         """Frames of denoised latents, uint8 (frames, height, width, 3), some at a time."""
-        return vae.decode(self._sessions, denormalize(latents, self._mean, self._std))
+        return vae.decode(self.sessions, denormalize(latents, self._mean, self._std))
 
     def preview(self, latents: Array) -> NDArray[np.uint8]:
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
@@ -123,7 +124,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Close the engines."""
-        self._sessions.close()
+        self.sessions.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,11 +138,11 @@ class Pipeline:
         self.close()
 
     def _embed(self, prompt: str, account: Record) -> Array:
-        tokens = self._tokenizer(prompt)
+        tokens = self.tokenizer(prompt)
         if tokens.cut:
             account.warnings.append(f"prompt cut; ignored: {tokens.cut}")
         embedding = self._embeddings.get(
-            tokens, lambda: encode(self._sessions("text_encoder"), tokens)
+            tokens, lambda: encode(self.sessions("text_encoder"), tokens)
         )
         return pad(embedding, self.bundle.manifest.text.max_tokens)
 

@@ -139,3 +139,14 @@ def _write_tokenizer(path: Path) -> None:
 @pytest.fixture(scope="session")
 def bundle_manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return Bundle.open(write_bundle(tmp_path_factory.mktemp("session") / "bundle")).manifest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -30,6 +30,6 @@ def _zeros(spec: TensorSpec, axes: Mapping[str, int]) -> Tensor:
     return np.zeros(shape, spec.dtype)
 
 
-def open_session(bundle: Bundle, name: str, options: EngineOptions) -> NullSession:  # noqa: ARG001
+def open_session(bundle: Bundle, name: str, options: EngineOptions) -> NullSession:
     """Open a graph without reading it."""
     return NullSession(name, bundle.graph(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,36 @@ class OnnxRuntimeSession(Session):
     """An `onnxruntime.InferenceSession` behind the session protocol.
 
     Arrays go in and come out without a copy: ONNX Runtime binds NumPy's memory and lends its own.
+    Runs happen in a thread of their own, so that Ctrl-C is heard at once and ends them too.
     """
 
     def __init__(self, name: str, graph: GraphSpec, path: Path, options: EngineOptions) -> None:
         super().__init__(name, graph)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._native: Any = _open_native(path, options)
         self._check_interface(path)
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self._native is None:
             raise MutoscopeError(f"{self.name}: the session is closed")
-        names = list(self.outputs)
+        from onnxruntime import RunOptions
+
+        names, options = list(self.outputs), RunOptions()
+        arrays = {name: np.asarray(tensor) for name, tensor in feeds.items()}
+        running = self._worker.submit(self._native.run, names, arrays, options)
         try:
-            values = self._native.run(names, {k: np.asarray(v) for k, v in feeds.items()})
+            values = running.result()
         except Exception as error:
             # onnxruntime's exceptions share no base class but Exception
             raise MutoscopeError(f"{self.name}: ONNX Runtime failed: {_one_line(error)}") from error
+        except BaseException:
+            options.terminate = True
+            raise
         return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
         """Give back the memory. A second call does nothing."""
+        self._worker.shutdown(wait=False)
         self._native = None
 
     def _check_interface(self, path: Path) -> None:

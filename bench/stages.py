@@ -1,0 +1,144 @@
+"""The stages of a clip, each measured alone, then all of them together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MutoscopeError
+from ..runtime.clip import Clip
+from ..runtime.embeddings import encode
+from ..runtime.output import Output
+from ..runtime.pipeline import Pipeline
+from .measure import Measurement, Repeat
+
+PROMPT = "a red circle moves left to right"
+
+
+@dataclass
+class Stages:
+    """Measures a pipeline.
+
+    Attributes:
+        pipe: what is measured.
+        repeat: how often.
+        options: of the request, as `Pipeline` takes them.
+        arguments: of the command line, for the cold start of the same request.
+    """
+
+    pipe: Pipeline
+    repeat: Repeat
+    options: dict[str, Any]
+    arguments: list[str]
+
+    @property
+    def all(self) -> dict[str, Callable[[], Measurement]]:
+        """Every stage by its name, in the order of a request."""
+        return {
+            "text": self.text,
+            "denoise step": self.denoise_step,
+            "vae first frame": self.vae_first,
+            "vae next frames": self.vae_next,
+            "encode": self.encode,
+            "clip": self.clip,
+            "cold start": self.cold_start,
+        }
+
+    def text(self) -> Measurement:
+        """The text encoder, without its cache."""
+        tokens = self.pipe.tokenizer(PROMPT)
+        session = self.pipe.sessions("text_encoder")
+        scope = f"tokens to embedding, {len(tokens.ids)} tokens"
+        return self.repeat("text", scope, lambda: encode(session, tokens))
+
+    def denoise_step(self) -> Measurement:
+        """One step: denoiser under guidance, and scheduler."""
+        stream = self.pipe.stream(PROMPT, **{**self.options, "steps": self._steps_needed})
+        steps = iter(stream)
+        return self.repeat("denoise step", "one step, guidance included", lambda: next(steps))
+
+    def vae_first(self) -> Measurement:
+        """Latents of the first frame to pixels."""
+        first = self._denoised[:, :, :1]
+        return self.repeat(
+            "vae first frame", "1 latent frame to 1 frame", lambda: list(self.pipe.decode(first))
+        )
+
+    def vae_next(self) -> Measurement:
+        """Latents of a later frame to pixels."""
+        latents = np.concatenate([self._denoised[:, :, :1]] * 2, axis=2)
+
+        def second() -> float:
+            pieces = self.pipe.decode(latents)
+            next(pieces)
+            began = time.perf_counter()
+            next(pieces)
+            return time.perf_counter() - began
+
+        scope = f"1 latent frame to {self.pipe.bundle.manifest.latents.temporal_compression} frames"
+        return self.repeat.given("vae next frames", scope, second)
+
+    def encode(self) -> Measurement:
+        """Frames to a finished file."""
+        clip = self._clip
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            scope = f"{len(clip.frames)} frames to a finished mp4"
+            return self.repeat("encode", scope, lambda: clip.save(path, overwrite=True))
+
+    def clip(self) -> Measurement:
+        """Prompt to finished file, engines open."""
+        with tempfile.TemporaryDirectory() as folder:
+            output = Output(Path(folder) / "clip.mp4", overwrite=True)
+            return self.repeat(
+                "clip",
+                "prompt to finished mp4, engines open",
+                lambda: self.pipe(PROMPT, output=output, **self.options),
+            )
+
+    def cold_start(self) -> Measurement:
+        """A new process from its start to its end."""
+        return self.repeat(
+            "cold start", "new process to finished mp4", lambda: generate(self.arguments)
+        )
+
+    @property
+    def _steps_needed(self) -> int:
+        return self.repeat.warmup + self.repeat.repetitions
+
+    @cached_property
+    def _clip(self) -> Clip:
+        return self.pipe(PROMPT, **self.options)
+
+    @cached_property
+    def _denoised(self) -> NDArray[np.float32]:
+        stream = self.pipe.stream(PROMPT, **{**self.options, "steps": 1})
+        next(stream)
+        return stream.latents
+
+
+def generate(arguments: list[str]) -> dict[str, Any]:
+    """Run `mutoscope generate` in a new process; returns its record.
+
+    Raises:
+        MutoscopeError: it failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-P", "-m", "mutoscope", "generate", PROMPT, "--json"]
+        command += ["-o", f"{folder}/clip.mp4", *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise MutoscopeError(f"the cold start failed: {done.stderr.strip()}")
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record

@@ -1,0 +1,92 @@
+"""The root is the package: no folder may be forgotten, and nothing else may slip in."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOT_PACKAGES = {"tests", "docs", "scripts", "build", "dist"}
+TRAINING = {"torch", "transformers", "diffusers", "onnx", "onnxscript", "safetensors", "optimum"}
+
+
+def sources() -> list[Path]:
+    """Every Python file of the package, relative to the root."""
+    files = (path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+    return sorted(f for f in files if f.parts[0] not in NOT_PACKAGES and f.parts[0][0] != ".")
+
+
+def packages() -> set[str]:
+    folders = {path.parent for path in sources()}
+    return {".".join(["mutoscope", *folder.parts]) for folder in folders}
+
+
+def test_every_folder_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert set(listed) == packages()
+    assert all((ROOT / path.parent / "__init__.py").exists() for path in sources())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The names in a wheel, built from a copy so that nothing is left in the tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    ignore = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, folder / "src", ignore=ignore)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, "."]
+    built = subprocess.run(command, cwd=folder / "src", capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (path,) = folder.glob("*.whl")
+    assert path.stat().st_size <= 30e6
+    return zipfile.ZipFile(path).namelist()
+
+
+def test_wheel_holds_every_source(wheel: list[str]) -> None:
+    built = {name for name in wheel if name.endswith(".py")}
+    assert built == {f"mutoscope/{path.as_posix()}" for path in sources()}
+
+
+def test_wheel_holds_the_embedded_model_and_types(wheel: list[str]) -> None:
+    models = (path for path in (ROOT / "models").rglob("*") if path.is_file())
+    wanted = {f"mutoscope/{path.relative_to(ROOT).as_posix()}" for path in models}
+    assert wanted | {"mutoscope/py.typed"} <= set(wheel)
+    assert "mutoscope/models/mini-wan/bundle.json" in wheel
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_only_export_and_peers_import_training_packages(path: Path) -> None:
+    if path.parts[0] == "export" or path.parts[:2] == ("bench", "peers"):
+        return
+    imported = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imported.add(str(node.module).partition(".")[0])
+    assert not imported & TRAINING
+    assert "mutoscope" not in imported, "inside the package, imports are relative"
+
+
+ALLOWED = {
+    "cli": {"bench", "runtime", "engine", "export", "errors", "kernels"},
+    "bench": {"runtime", "engine", "errors"},
+    "runtime": {"engine", "kernels", "errors"},
+    "kernels": {"errors"},
+    "engine": {"errors"},
+}
+
+
+@pytest.mark.parametrize("path", [p for p in sources() if p.parts[0] in ALLOWED], ids=str)
+def test_arrows_point_one_way(path: Path) -> None:
+    """`cli → bench → runtime → engine`, `runtime → kernels`: the design's one rule of imports."""
+    area, depth = path.parts[0], len(path.parts)
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth and node.module:
+            assert node.module.partition(".")[0] in ALLOWED[area] | {area}
