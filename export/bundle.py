@@ -1,0 +1,197 @@
+"""Checkpoint → bundle: the whole way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..engine.bundle import (
+    Defaults,
+    GraphSpec,
+    Manifest,
+    Precision,
+    SchedulerSpec,
+    Source,
+    describe_files,
+    write_manifest,
+)
+from ..errors import UserError, unknown
+from . import families
+from .checkpoint import Checkpoint
+from .defaults import change_defaults, check_defaults
+from .facts import Facts
+from .graph import Graph
+from .scheduler import scheduler
+from .target import check_target, whole_folder
+from .tokenizer import write_tokenizer
+
+if TYPE_CHECKING:
+    from .weights import WeightFile
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+TOOLS = ("mutoscope", "torch", "diffusers", "transformers", "onnx", "onnxscript")
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to export.
+
+    Attributes:
+        precision: of the graphs; what has to stay fp32 in fp16 does.
+        graphs: names of the graphs to export; none means all. The denoiser is always there.
+        defaults: `KEY=VALUE` changes of the default request.
+        name: of the bundle; the target folder's by default.
+        license: of the weights, as an SPDX expression.
+        revision: of the checkpoint.
+        verify: compare every graph, and a clip, with PyTorch.
+        overwrite: replace a bundle that is there.
+    """
+
+    precision: Precision = "fp32"
+    graphs: Sequence[str] = ()
+    defaults: Sequence[str] = ()
+    name: str | None = None
+    license: str | None = None
+    revision: str | None = None
+    verify: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class Plan:
+    """What will be exported: everything that can be found wrong has been looked at."""
+
+    checkpoint: Checkpoint
+    family: families.Family
+    graphs: tuple[Graph, ...]
+    facts: Facts
+    scheduler: SchedulerSpec
+    defaults: Defaults
+
+
+def export_bundle(
+    checkpoint: str | os.PathLike[str],
+    bundle: str | os.PathLike[str],
+    options: Options | None = None,
+    report: Report = lambda line: None,
+) -> Manifest:
+    """Export a checkpoint in diffusers' format to a bundle.
+
+    Args:
+        checkpoint: the folder with `model_index.json`.
+        bundle: the folder to write. It is there when it is whole, or not at all.
+        options: see `Options`.
+        report: is told what goes on, a line at a time.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of a kind that cannot be exported.
+        UserError: the target or an option does not do.
+        VerifyError: `--verify` found a difference above its bound.
+    """
+    options = options or Options()
+    target = Path(bundle)
+    check_target(target, overwrite=options.overwrite)
+    plan = make_plan(Checkpoint.open(checkpoint), options)
+    with whole_folder(target) as folder:
+        write_graphs(plan.graphs, folder, report)
+        write_tokenizer(plan.checkpoint, folder)
+        manifest = describe(plan, folder, options, options.name or target.name, report)
+        write_manifest(folder, manifest)
+    return manifest
+
+
+def make_plan(checkpoint: Checkpoint, options: Options) -> Plan:
+    """Check the checkpoint and the options, before any work."""
+    family = families.find(checkpoint)
+    family.check(checkpoint)
+    facts = family.facts(checkpoint)
+    defaults = change_defaults(family.defaults, options.defaults)
+    check_defaults(defaults, facts)
+    return Plan(
+        checkpoint=checkpoint,
+        family=family,
+        graphs=_choose(family.graphs(checkpoint, options.precision), options.graphs),
+        facts=facts,
+        scheduler=scheduler(checkpoint),
+        defaults=defaults,
+    )
+
+
+def _choose(graphs: Sequence[Graph], names: Sequence[str]) -> tuple[Graph, ...]:
+    known = [graph.name for graph in graphs]
+    for name in names:
+        if name not in known:
+            raise UserError(unknown("graph", name, known))
+    wanted = {*names, "denoiser"} if names else set(known)
+    return tuple(graph for graph in graphs if graph.name in wanted)
+
+
+def write_graphs(graphs: Sequence[Graph], folder: Path, report: Report) -> None:
+    """Trace and write the graphs; those that share a file of weights come together."""
+    from .weights import WeightFile
+
+    with ExitStack() as stack:
+        files: dict[str, WeightFile] = {}
+        for graph in graphs:
+            report(f"exporting {graph.name}")
+            if graph.data not in files:
+                files[graph.data] = stack.enter_context(WeightFile(folder / graph.data))
+            write_graph(graph, files[graph.data], folder)
+
+
+def write_graph(graph: Graph, weights: WeightFile, folder: Path) -> None:
+    """Trace one graph, give it its weights, tidy it and write it."""
+    import onnx_ir as ir
+
+    from .passes import tidy
+    from .trace import trace
+    from .weights import attach
+
+    model = trace(graph)
+    attach(model, graph)
+    tidy(model, graph)
+    weights.store(model)
+    ir.save(model, folder / graph.file)
+
+
+def describe(plan: Plan, folder: Path, options: Options, name: str, report: Report) -> Manifest:
+    """The manifest of a folder that holds everything else."""
+    report("fitting the latent preview")
+    preview = plan.family.preview(plan.checkpoint)
+    return Manifest(
+        family=plan.family.name,
+        name=name,
+        source=Source(
+            name=plan.checkpoint.path.resolve().name,
+            revision=options.revision,
+            license=options.license,
+        ),
+        made_with={tool: version(tool) for tool in TOOLS},
+        graphs={graph.name: _graph_spec(graph) for graph in plan.graphs},
+        files=describe_files(folder),
+        text=plan.facts.text,
+        scheduler=plan.scheduler,
+        denoiser=plan.facts.denoiser,
+        latents=msgspec.structs.replace(plan.facts.latents, preview=preview),
+        defaults=plan.defaults,
+        limits=plan.facts.limits,
+    )
+
+
+def _graph_spec(graph: Graph) -> GraphSpec:
+    return GraphSpec(
+        file=graph.file,
+        data=(graph.data,),
+        precision=graph.precision,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+    )

@@ -1,0 +1,43 @@
+"""Wan text-to-video: UMT5, a DiT over patches of latents, a causal video VAE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ....engine.bundle import Defaults
+from .check import check
+
+if TYPE_CHECKING:
+    from ....engine.bundle import Precision, PreviewSpec
+    from ...checkpoint import Checkpoint
+    from ...facts import Facts
+    from ...graph import Graph
+
+
+class Wan:
+    """Checkpoints of diffusers' `WanPipeline`; PyTorch is imported only where it is needed."""
+
+    name = "wan"
+    pipeline = "WanPipeline"
+    defaults = Defaults(width=832, height=480, frames=81, fps=16, steps=50, guidance_scale=5.0)
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        check(checkpoint)
+
+    def graphs(self, checkpoint: Checkpoint, precision: Precision) -> tuple[Graph, ...]:
+        from .graphs import graphs
+
+        return graphs(checkpoint, precision)
+
+    def facts(self, checkpoint: Checkpoint) -> Facts:
+        from .describe import facts
+
+        return facts(checkpoint)
+
+    def preview(self, checkpoint: Checkpoint) -> PreviewSpec:
+        from .preview import fit
+
+        return fit(checkpoint)
+
+
+FAMILY = Wan()

@@ -1,0 +1,185 @@
+"""Wan's DiT as it is traced: diffusers' weights, with RoPE and attention rewritten for inference.
+
+Reference: diffusers, `models/transformers/transformer_wan.py`. Two things differ, neither of them
+in the result: rotary pairs lie half a head apart instead of side by side (the rows of `to_q`, `to_k`
+and their norms are permuted to match, see `rotary_halves`), and what has to be precise in half
+precision is cast where it happens: linear layers and attention run in the graph's precision; the
+residual stream, norms, modulation, RoPE and the timestep embedding in fp32.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
+ROTATED = re.compile(r"attn1\.(to_q|to_k|norm_q|norm_k)\.(weight|bias)$")
+FULL_PRECISION = ("time_embedder", "scale_shift_table", "norm")
+
+
+def rotary_halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
+    """Permute the rows that make rotary queries and keys: in every head, even ones first.
+
+    Scores are sums over a head's channels, and the norm's mean is one over all channels: neither
+    depends on their order, as long as queries and keys have the same.
+    """
+    if not ROTATED.search(name):
+        return weight
+    order = torch.cat([torch.arange(0, head_dim, 2), torch.arange(1, head_dim, 2)])
+    return weight.unflatten(0, (-1, head_dim))[:, order].flatten(0, 1)
+
+
+def set_precision(model: WanTransformer3DModel, dtype: torch.dtype) -> None:
+    """Cast the weights to the graph's precision, but for those that stay fp32."""
+    for name, parameter in model.named_parameters():
+        if not any(part in name for part in FULL_PRECISION):
+            parameter.data = parameter.data.to(dtype)
+
+
+class Denoiser(nn.Module):
+    """(hidden_states, timestep, encoder_hidden_states) → sample, all float32.
+
+    hidden_states and sample: (batch, channels, frames, height, width) latents; timestep: (batch,);
+    encoder_hidden_states: (batch, tokens, text dim).
+    """
+
+    def __init__(self, model: WanTransformer3DModel) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.patch_size: tuple[int, int, int] = tuple(model.config.patch_size)
+        self.rope = Rope(model)
+        self.timesteps = Timesteps(model.config.freq_dim)
+
+    def forward(
+        self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor
+    ) -> Tensor:
+        model = self.model
+        sizes = [n // p for n, p in zip(hidden_states.shape[2:], self.patch_size, strict=True)]
+        rope = self.rope(sizes)
+        x = apply(model.patch_embedding, hidden_states).float().flatten(2).transpose(1, 2)
+        temb = model.condition_embedder.time_embedder(self.timesteps(timestep))
+        modulation = apply(model.condition_embedder.time_proj, F.silu(temb)).float()
+        modulation = modulation.unflatten(1, (6, -1))
+        text = apply_all(
+            _text_layers(model.condition_embedder.text_embedder), encoder_hidden_states
+        )
+        for block in model.blocks:
+            x = run_block(block, x, text, modulation, rope)
+        shift, scale = (model.scale_shift_table + temb.unsqueeze(1)).chunk(2, dim=1)
+        x = apply(model.proj_out, model.norm_out(x) * (1 + scale) + shift).float()
+        return self.unpatchify(x, sizes)
+
+    def unpatchify(self, x: Tensor, sizes: list[int]) -> Tensor:
+        """(batch, patches, patch volume · channels) → (batch, channels, frames, height, width)."""
+        x = x.unflatten(1, sizes).unflatten(-1, (*self.patch_size, -1))
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
+        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
+class Timesteps(nn.Module):
+    """Sinusoidal embedding of timesteps, cosines first: (batch,) → (batch, channels)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32) / half
+        self.register_buffer("frequencies", exponents.exp(), persistent=False)
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        angles = timestep.unsqueeze(1) * self.get_buffer("frequencies")
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class Rope(nn.Module):
+    """Cosines and sines of every patch, (1, patches, 1, head dim / 2), from tables by axis."""
+
+    def __init__(self, model: WanTransformer3DModel) -> None:
+        super().__init__()
+        from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+
+        config = model.config
+        reference = WanRotaryPosEmbed(
+            config.attention_head_dim, config.patch_size, config.rope_max_seq_len
+        )
+        self.widths = [reference.t_dim // 2, reference.h_dim // 2, reference.w_dim // 2]
+        self.register_buffer("cos", reference.freqs_cos[:, ::2].clone(), persistent=False)
+        self.register_buffer("sin", reference.freqs_sin[:, ::2].clone(), persistent=False)
+
+    def forward(self, sizes: list[int]) -> tuple[Tensor, Tensor]:
+        return self.spread(self.get_buffer("cos"), sizes), self.spread(
+            self.get_buffer("sin"), sizes
+        )
+
+    def spread(self, table: Tensor, sizes: list[int]) -> Tensor:
+        """A table by position → one by patch, in the order of the flattened patches."""
+        parts = []
+        for axis, part in enumerate(table.split(self.widths, dim=1)):
+            shape = [1, 1, 1, -1]
+            shape[axis] = sizes[axis]
+            parts.append(part[: sizes[axis]].view(shape).expand(*sizes, -1))
+        return torch.cat(parts, dim=-1).flatten(0, 2).unsqueeze(0).unsqueeze(2)
+
+
+def run_block(
+    block: Any, x: Tensor, text: Tensor, modulation: Tensor, rope: tuple[Tensor, Tensor]
+) -> Tensor:
+    """One transformer block; x is the fp32 residual stream (batch, patches, channels)."""
+    shift, scale, gate, ff_shift, ff_scale, ff_gate = (block.scale_shift_table + modulation).chunk(
+        6, dim=1
+    )
+    h = block.norm1(x) * (1 + scale) + shift
+    x = x + attend(block.attn1, h, h, rope) * gate
+    x = x + attend(block.attn2, block.norm2(x), text)
+    h = block.norm3(x) * (1 + ff_scale) + ff_shift
+    return x + apply_all(_feed_forward_layers(block.ffn), h).float() * ff_gate
+
+
+def attend(
+    attention: Any, x: Tensor, source: Tensor, rope: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Attention of x on a source (itself or the text), fp32 in and out."""
+    heads = attention.heads
+    query = attention.norm_q(apply(attention.to_q, x).float()).unflatten(2, (heads, -1))
+    key = attention.norm_k(apply(attention.to_k, source).float()).unflatten(2, (heads, -1))
+    value = apply(attention.to_v, source).unflatten(2, (heads, -1))
+    if rope is not None:
+        query, key = rotate(query, *rope), rotate(key, *rope)
+    out = F.scaled_dot_product_attention(
+        query.to(value.dtype).transpose(1, 2),
+        key.to(value.dtype).transpose(1, 2),
+        value.transpose(1, 2),
+    )
+    return apply(attention.to_out[0], out.transpose(1, 2).flatten(2)).float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (first half, second half) of each head by the patch's angles."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def apply(layer: Any, x: Tensor) -> Tensor:
+    """Run a linear layer or convolution in the precision of its weights."""
+    out: Tensor = layer(x.to(layer.weight.dtype))
+    return out
+
+
+def apply_all(layers: tuple[Any, ...], x: Tensor) -> Tensor:
+    """Linear, GELU, linear."""
+    first, last = layers
+    return apply(last, F.gelu(apply(first, x), approximate="tanh"))
+
+
+def _text_layers(embedder: Any) -> tuple[Any, Any]:
+    return embedder.linear_1, embedder.linear_2
+
+
+def _feed_forward_layers(feed_forward: Any) -> tuple[Any, Any]:
+    return feed_forward.net[0].proj, feed_forward.net[2]

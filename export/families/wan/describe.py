@@ -1,0 +1,69 @@
+"""What a bundle's manifest says of a Wan checkpoint: text, denoiser, latents, limits."""
+
+from __future__ import annotations
+
+from ....engine.bundle import DenoiserSpec, LatentSpec, Limits, PreviewSpec, TextSpec
+from ...checkpoint import Checkpoint
+from ...facts import Facts
+from ...tokenizer import FILE as TOKENIZER
+from . import settings
+
+MAX_TOKENS = 512
+"""What `WanPipeline` pads every prompt to, and the model was trained on."""
+
+
+def facts(checkpoint: Checkpoint) -> Facts:
+    """All that needs no weights."""
+    return Facts(
+        text=text(checkpoint),
+        denoiser=denoiser(checkpoint),
+        latents=latents(checkpoint),
+        limits=limits(checkpoint),
+    )
+
+
+def text(checkpoint: Checkpoint) -> TextSpec:
+    """The tokenizer and the embedding of prompts."""
+    config = checkpoint.component("text_encoder").config
+    return TextSpec(
+        tokenizer=TOKENIZER,
+        max_tokens=MAX_TOKENS,
+        pad_token_id=config.get("pad_token_id", 0),
+        embedding_dim=config["d_model"],
+    )
+
+
+def denoiser(checkpoint: Checkpoint) -> DenoiserSpec:
+    """The dimensions of the transformer."""
+    config = settings.transformer(checkpoint)
+    return DenoiserSpec(
+        hidden_size=config.num_attention_heads * config.attention_head_dim,
+        ffn_dim=config.ffn_dim,
+        heads=config.num_attention_heads,
+        layers=config.num_layers,
+    )
+
+
+def latents(checkpoint: Checkpoint) -> LatentSpec:
+    """The latent space of the VAE and the patches of the denoiser; the preview is still blank."""
+    vae = settings.vae(checkpoint)
+    return LatentSpec(
+        channels=vae.z_dim,
+        mean=tuple(vae.latents_mean),
+        std=tuple(vae.latents_std),
+        temporal_compression=vae.scale_factor_temporal,
+        spatial_compression=vae.scale_factor_spatial,
+        patch_size=tuple(settings.transformer(checkpoint).patch_size),
+        preview=PreviewSpec(matrix=((0.0,) * vae.z_dim,) * 3, bias=(0.0,) * 3),
+    )
+
+
+def limits(checkpoint: Checkpoint) -> Limits:
+    """As far as the denoiser's table of rotary positions goes on each axis."""
+    transformer, vae = settings.transformer(checkpoint), settings.vae(checkpoint)
+    frames, height, width = (transformer.rope_max_seq_len * p for p in transformer.patch_size)
+    return Limits(
+        max_width=width * vae.scale_factor_spatial,
+        max_height=height * vae.scale_factor_spatial,
+        max_frames=1 + (frames - 1) * vae.scale_factor_temporal,
+    )

@@ -1,0 +1,28 @@
+"""The settings of Wan's components, with the defaults of their classes."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+from ...checkpoint import Checkpoint
+
+
+def transformer(checkpoint: Checkpoint) -> SimpleNamespace:
+    """As `WanTransformer3DModel(...)` takes them."""
+    from diffusers import WanTransformer3DModel
+
+    return _settings(WanTransformer3DModel, checkpoint.component("transformer").config)
+
+
+def vae(checkpoint: Checkpoint) -> SimpleNamespace:
+    """As `AutoencoderKLWan(...)` takes them."""
+    from diffusers import AutoencoderKLWan
+
+    return _settings(AutoencoderKLWan, checkpoint.component("vae").config)
+
+
+def _settings(kind: type, config: dict[str, Any]) -> SimpleNamespace:
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    return SimpleNamespace(**{p.name: config.get(p.name, p.default) for p in parameters})

@@ -1,0 +1,68 @@
+"""The scheduler a checkpoint was published with → ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.bundle import SchedulerSpec
+from ..errors import CheckpointError
+from .checkpoint import Checkpoint, read_json
+
+FILE = "scheduler_config.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of diffusers' schedulers: our name for it, and the settings ours is written for."""
+
+    name: str
+    shift: str
+    needed: dict[str, Any]
+
+
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "solver_order": 2}
+KINDS = {
+    "FlowMatchEulerDiscreteScheduler": Kind(
+        "euler", "shift", {"use_dynamic_shifting": False, "stochastic_sampling": False}
+    ),
+    "UniPCMultistepScheduler": Kind("unipc", "flow_shift", {**FLOW, "solver_type": "bh2"}),
+    "DPMSolverMultistepScheduler": Kind(
+        "dpmpp-2m", "flow_shift", {**FLOW, "algorithm_type": "dpmsolver++"}
+    ),
+}
+
+
+def scheduler(checkpoint: Checkpoint) -> SchedulerSpec:
+    """What the manifest says of a checkpoint's scheduler.
+
+    Raises:
+        CheckpointError: a scheduler, or a setting of one, that has no counterpart.
+    """
+    path = checkpoint.folder("scheduler") / FILE
+    config = read_json(path)
+    kind = KINDS.get(str(config.get("_class_name")))
+    if kind is None:
+        raise CheckpointError(
+            f"{path}: {config.get('_class_name')} has no counterpart (known: {', '.join(KINDS)})"
+        )
+    for problem in _differences(config, kind):
+        raise CheckpointError(f"{path}: {problem}")
+    return SchedulerSpec(
+        name=kind.name,
+        shift=float(config.get(kind.shift, 1.0)),
+        train_timesteps=int(config.get("num_train_timesteps", 1000)),
+    )
+
+
+def _differences(config: dict[str, Any], kind: Kind) -> Iterator[str]:
+    for key, wanted in kind.needed.items():
+        value = config.get(key, _default(kind, key))
+        if value != wanted:
+            yield f"{key} is {value!r}; only {wanted!r} is supported"
+
+
+def _default(kind: Kind, key: str) -> Any:
+    """diffusers' default of a setting: as needed, but for those of the flow."""
+    return {"prediction_type": "epsilon", "use_flow_sigmas": False}.get(key, kind.needed[key])

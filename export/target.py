@@ -1,0 +1,73 @@
+"""Where a bundle is written: into a folder beside, renamed when it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..engine.bundle import FILE_NAME
+from ..errors import UserError
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a place that a bundle cannot be written to.
+
+    Raises:
+        UserError: something is there and may not be overwritten, or the folder above is missing.
+    """
+    if not target.parent.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}")
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise UserError(f"{target} exists; choose another place or pass --overwrite")
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.is_symlink() or not (empty or (target / FILE_NAME).is_file()):
+        raise UserError(f"{target} is not a bundle; it is not overwritten, remove it yourself")
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A new folder to write to, which takes the target's place at the end, or leaves nothing."""
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        yield work
+        _sync(work)
+        work.chmod(0o777 & ~_umask())
+        _replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _replace(work: Path, target: Path) -> None:
+    if not target.exists():
+        work.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    target.rename(old / target.name)
+    try:
+        work.rename(target)
+    except OSError:
+        (old / target.name).rename(target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
