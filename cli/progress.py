@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.output import Output, write_image
+from ..runtime.output import write_image
 from ..runtime.stream import Step
 
 PREVIEW_SCALE = 8
@@ -30,7 +30,7 @@ class Progress:
             self._bar = tqdm(total=step.steps, desc="denoising", unit="step", disable=None)
         self._bar.update()
         if self._preview is not None:
-            write_image(Output(self._preview, overwrite=True), contact_sheet(step.preview()))
+            write_image(self._preview, contact_sheet(step.preview()))
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .output import Output, write
+from .output import Destination, Output
 from .record import Record
 
 
@@ -57,4 +57,4 @@ class Clip:
         Raises:
             UserError: it cannot be written so.
         """
-        return write(Output(Path(path), **options), iter([self.frames]), self.record)
+        return Destination(Output(path, **options), self.record).write([self.frames])

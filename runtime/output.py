@@ -1,10 +1,11 @@
-"""Where a clip goes, and the way there: frames → encoder thread → file, with its record beside it."""
+"""Where a clip goes: frames → encoder thread → file, with the record of its making beside it."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UserError
+from . import checks
 from .record import Record
+from .video import ClipWriter, EncoderThread, open_writer
+from .video.files import SIDE_FILE, OutputFile
+from .video.formats import FOLDER
 
 
 @dataclass(frozen=True)
@@ -20,17 +26,121 @@ class Output:
     """A file to write.
 
     Attributes:
-        path: its suffix says the container: .mp4, .mkv, .webm, .gif, .png; a folder takes PNGs.
+        path: its suffix says the container: .mp4, .mkv, .webm, .gif, .png; a name without one, or
+            with a "/" at its end, is a folder of PNGs.
         codec: `h264`, `hevc`, `av1` or `vp9`; by default the container's usual one.
         encoder: `auto` takes hardware where it works, `software` never; or FFmpeg's name of one.
-        quality: 0 to 100, higher is better; by default the codec's usual quality.
+        quality: 0 to 100, higher is better; 75 by default.
         overwrite: whether an existing file may be replaced.
         metadata: whether prompt and settings go into the file, and the record into a .json beside.
     """
 
-    path: Path
+    path: str | os.PathLike[str]
     codec: str | None = None
     encoder: str = "auto"
     quality: int | None = None
     overwrite: bool = False
     metadata: bool = True
+
+
+class Destination:
+    """An output that was checked against a clip: what cannot be written is refused by now.
+
+    Attributes:
+        writer: of the frames.
+    """
+
+    def __init__(self, output: Output, record: Record) -> None:
+        settings = record.settings
+        self.writer: ClipWriter = open_writer(
+            output.path,
+            width=settings["width"],
+            height=settings["height"],
+            frames=settings["frames"],
+            fps=settings["fps"],
+            codec=output.codec,
+            encoder=output.encoder,
+            quality=_quality(output.quality),
+            overwrite=output.overwrite,
+            metadata=_tags(record) if output.metadata else {},
+        )
+        self._record = record
+        self._overwrite = output.overwrite
+        self._side = self._side_path() if output.metadata else None
+        if self._side and not output.overwrite and self._side.exists():
+            raise UserError(f"{self._side} exists; pass --overwrite or --no-metadata")
+
+    def write(self, pieces: Iterable[NDArray[np.uint8]]) -> Path:
+        """Encode frames, some at a time, each piece uint8 (frames, height, width, 3).
+
+        Raises:
+            UserError: the disk is full, or the system refuses in another way.
+        """
+        with ExitStack() as stack:
+            encoder = stack.enter_context(EncoderThread(self.writer))
+            for piece in pieces:
+                for frame in piece:
+                    encoder.put(frame)
+            with self._record.stage("encode"):
+                stack.close()
+        self._record.output = {
+            "path": str(self.writer.path),
+            "codec": self.writer.encoder.codec,
+            "encoder": self.writer.encoder.name,
+            "encoder_seconds": round(self.writer.seconds, 6),
+        }
+        self._record.finish()
+        if self._side:
+            write_json(self._side, self._record.as_dict(), overwrite=self._overwrite)
+        return self.writer.path
+
+    def _side_path(self) -> Path:
+        path = self.writer.path
+        return path / SIDE_FILE if self.writer.format is FOLDER else path.with_suffix(".json")
+
+
+def destination(
+    output: Output | str | os.PathLike[str] | None, record: Record
+) -> Destination | None:
+    """The checked output of a clip; a path alone is an output with the defaults.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if output is None:
+        return None
+    return Destination(output if isinstance(output, Output) else Output(output), record)
+
+
+def write_json(path: Path, value: dict[str, Any], *, overwrite: bool) -> None:
+    """Write an object to a file, whole or not at all.
+
+    Raises:
+        UserError: the name is taken and `overwrite` is not set, or the system refuses.
+    """
+    file = OutputFile(path, overwrite=overwrite)
+    try:
+        file.begin().write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        file.commit()
+    finally:
+        file.discard()
+
+
+def write_image(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write or replace a PNG: uint8 (height, width, 3).
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    height, width, _ = picture.shape
+    with open_writer(path, width=width, height=height, frames=1, fps=1, overwrite=True) as writer:
+        writer.write(picture)
+
+
+def _quality(value: int | None) -> int | None:
+    return None if value is None else checks.integer("quality", value, 0, 100)
+
+
+def _tags(record: Record) -> dict[str, str]:
+    comment = json.dumps(record.provenance(), ensure_ascii=False)
+    return {"title": record.settings["prompt"], "comment": comment}

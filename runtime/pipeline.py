@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import Bundle, EngineOptions, Sessions
+from ..engine import Bundle, Sessions
 from ..kernels.frames import latent_preview
 from ..kernels.latents import denormalize
 from ..kernels.noise import standard_normal
@@ -19,9 +19,9 @@ from .clip import Clip
 from .denoise import denoise
 from .embeddings import EmbeddingCache, cache_folder, encode, pad
 from .guidance import GuidedDenoiser, fits_batched
-from .output import Output
+from .output import Destination, Output, destination
 from .record import Record
-from .request import Request, settle
+from .request import Request, Settings, settle
 from .schedulers import get_scheduler
 from .stream import Step, Stream
 from .text import Tokenizer
@@ -65,12 +65,13 @@ class Pipeline:
         Raises:
             UserError: a value that cannot be, or an output that cannot be written.
         """
-        target = Output.of(output)
-        stream = self.stream(prompt, **options)
+        settings, account = self._settle(prompt, options)
+        target = destination(output, account)
+        stream = self._stream(settings, account)
         for step in stream:
             if on_step is not None:
                 on_step(step)
-        return stream.clip(target)
+        return self._render(stream.latents, account, target)
 
     def stream(self, prompt: str, **options: Any) -> Stream:
         """Make a clip step by step: iterate, look, steer or stop, then call `clip()`.
@@ -78,38 +79,7 @@ class Pipeline:
         Raises:
             UserError: a value that cannot be.
         """
-        manifest = self.bundle.manifest
-        settings = settle(Request.of(prompt, options), manifest)
-        account = record.start(settings.record(), self.bundle, self.sessions.backend)
-
-        with account.stage("text"):
-            positive = self._embed(settings.prompt, account)
-            negative = self._embed(settings.negative_prompt, account) if settings.guided else None
-        with account.stage("open"):
-            session = self.sessions("denoiser")
-        batched = fits_batched(manifest, settings.latent_shape)
-        predict = GuidedDenoiser(session, positive, negative, settings.guidance_scale, batched)
-
-        latents = settings.latents
-        if latents is None:
-            latents = standard_normal(settings.seed, settings.latent_shape)
-        scheduler = get_scheduler(
-            settings.scheduler, settings.shift, manifest.scheduler.train_timesteps
-        )
-        schedule = scheduler.schedule(settings.steps)
-
-        def steer(new_prompt: str) -> None:
-            predict.prompt = self._embed(new_prompt, account)
-
-        return Stream(
-            denoise(predict, latents, scheduler, schedule),
-            settings.steps,
-            latents,
-            account,
-            preview=self.preview,
-            steer=steer,
-            render=self._render,
-        )
+        return self._stream(*self._settle(prompt, options))
 
     def decode(self, latents: Array) -> Iterator[NDArray[np.uint8]]:
         """Frames of denoised latents, uint8 (frames, height, width, 3), some at a time."""
@@ -137,6 +107,39 @@ class Pipeline:
     ) -> None:
         self.close()
 
+    def _settle(self, prompt: str, options: dict[str, Any]) -> tuple[Settings, Record]:
+        settings = settle(Request.of(prompt, options), self.bundle.manifest)
+        return settings, record.start(settings.record(), self.bundle, self.sessions.backend)
+
+    def _stream(self, settings: Settings, account: Record) -> Stream:
+        with account.stage("text"):
+            positive = self._embed(settings.prompt, account)
+            negative = self._embed(settings.negative_prompt, account) if settings.guided else None
+        with account.stage("open"):
+            session = self.sessions("denoiser")
+        batched = fits_batched(self.bundle.manifest, settings.latent_shape)
+        predict = GuidedDenoiser(session, positive, negative, settings.guidance_scale, batched)
+
+        latents = settings.latents
+        if latents is None:
+            latents = standard_normal(settings.seed, settings.latent_shape)
+        train_timesteps = self.bundle.manifest.scheduler.train_timesteps
+        scheduler = get_scheduler(settings.scheduler, settings.shift, train_timesteps)
+        schedule = scheduler.schedule(settings.steps)
+
+        def steer(new_prompt: str) -> None:
+            predict.prompt = self._embed(new_prompt, account)
+
+        return Stream(
+            denoise(predict, latents, scheduler, schedule),
+            settings.steps,
+            latents,
+            account,
+            preview=self.preview,
+            steer=steer,
+            render=self._render,
+        )
+
     def _embed(self, prompt: str, account: Record) -> Array:
         tokens = self.tokenizer(prompt)
         if tokens.cut:
@@ -146,4 +149,10 @@ class Pipeline:
         )
         return pad(embedding, self.bundle.manifest.text.max_tokens)
 
-    def _render(self, latents: Array, account: Record, output: Output | None) -> Clip: ...
+    def _render(self, latents: Array, account: Record, target: Destination | None) -> Clip:
+        pieces = account.timed("vae", self.decode(latents))
+        if target is not None:
+            return Clip(account, path=target.write(pieces))
+        frames = np.concatenate(list(pieces))
+        account.finish()
+        return Clip(account, frames=frames)

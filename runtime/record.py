@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from ..engine import Bundle
 
+Piece = TypeVar("Piece")
 PACKAGES = ("mutoscope", "numpy", "av", "onnxruntime")
 
 
@@ -25,7 +26,8 @@ class Record:
         bundle: name, family, precision, and the sha256 that identifies the bundle.
         backend: what ran it.
         versions: of Python and of the packages that had a part in it.
-        seconds: per stage: `open` (engines), `text`, `denoise`, `vae`, `encode`, and `total`.
+        seconds: per stage: `text`, `open` (the denoiser), `denoise`, `vae`, `encode` (what was left
+            of it when the last frame was decoded), and `total`.
         step_seconds: of each denoising step.
         peak_memory_mb: the most memory this process has held so far, in MB (2^20 bytes).
         warnings: what the user was told.
@@ -41,6 +43,7 @@ class Record:
     peak_memory_mb: float = 0.0
     warnings: list[str] = field(default_factory=list)
     output: dict[str, Any] = field(default_factory=dict)
+    _began: float = field(default_factory=time.perf_counter, repr=False)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -52,6 +55,20 @@ class Record:
             spent = time.perf_counter() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
             self.peak_memory_mb = peak_memory_mb()
+
+    def timed(self, name: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """The same pieces; the time that making them takes is added to a stage."""
+        while True:
+            with self.stage(name):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def finish(self) -> None:
+        """Settle the total, and the peak of memory."""
+        self.seconds["total"] = time.perf_counter() - self._began
+        self.peak_memory_mb = peak_memory_mb()
 
     def provenance(self) -> dict[str, Any]:
         """What identifies the clip and would make it again: no times, no machine."""
@@ -65,6 +82,7 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON; times rounded to the microsecond."""
         whole = asdict(self)
+        del whole["_began"]
         whole["seconds"] = {name: round(spent, 6) for name, spent in self.seconds.items()}
         whole["step_seconds"] = [round(spent, 6) for spent in self.step_seconds]
         whole["peak_memory_mb"] = round(self.peak_memory_mb, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .clip import Clip
 from .denoise import Denoised
-from .output import Output
+from .output import Destination, Output, destination
 from .record import Record
 
 Array = NDArray[np.float32]
@@ -56,7 +57,7 @@ class Stream:
         *,
         preview: Callable[[Array], NDArray[np.uint8]],
         steer: Callable[[str], None],
-        render: Callable[[Array, Record, Output | None], Clip],
+        render: Callable[[Array, Record, Destination | None], Clip],
     ) -> None:
         self.record = record
         self.latents = latents
@@ -92,10 +93,10 @@ class Stream:
             {"step": len(self.record.step_seconds), "prompt": prompt}
         )
 
-    def clip(self, output: Output | None = None) -> Clip:
+    def clip(self, output: Output | str | os.PathLike[str] | None = None) -> Clip:
         """Decode the latents as they stand: into memory, or straight into a file.
 
         Raises:
             UserError: the output cannot be written.
         """
-        return self._render(self.latents, self.record, output)
+        return self._render(self.latents, self.record, destination(output, self.record))
