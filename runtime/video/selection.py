@@ -1,0 +1,76 @@
+"""Which encoder writes a clip: one by name, or the first that really works here."""
+
+from __future__ import annotations
+
+import logging
+
+from ...errors import UserError, unknown
+from .encoders import ENCODERS, HARDWARE, SOFTWARE, Encoder
+from .failures import reason
+from .formats import Format
+from .spec import ClipSpec
+
+log = logging.getLogger(__name__)
+
+
+def choose(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Encoder:
+    """The encoder for a file: "auto", "software", or one by name.
+
+    "auto" takes the first hardware encoder that encodes a frame of this size, else software.
+
+    Raises:
+        UserError: an unknown encoder or codec, one that the file cannot hold, or a hardware encoder
+            that does not work here.
+    """
+    if name == "auto":
+        return _automatic(format_.codec(codec), spec)
+    if name == "software":
+        return _software(format_.codec(codec))
+    return _named(format_, codec, name, spec)
+
+
+def failure(encoder: Encoder, spec: ClipSpec) -> str | None:
+    """Open the encoder and encode one frame of the clip's size: why it fails, or `None`."""
+    import av
+    from av.codec.codec import UnknownCodecError
+
+    try:
+        context = encoder.context(spec)
+        frame = av.VideoFrame(context.width, context.height, encoder.pix_fmt)
+        packets = [*context.encode(frame), *context.encode(None)]
+    except UnknownCodecError:
+        return "this FFmpeg lacks it"
+    except av.FFmpegError as error:
+        return reason(error)
+    return None if packets else "it gave no picture"
+
+
+def _named(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Encoder:
+    if name not in ENCODERS:
+        raise UserError(unknown("encoder", name, ["auto", "software", *ENCODERS]))
+    encoder = ENCODERS[name]
+    if codec is not None and format_.codec(codec) != encoder.codec:
+        raise UserError(f"{name} encodes {encoder.codec}, not {codec}; leave out one of the two")
+    format_.codec(encoder.codec)
+    if encoder.hardware and (problem := failure(encoder, spec)):
+        raise UserError(f"{name} does not work here ({problem}); use --encoder auto")
+    return encoder
+
+
+def _automatic(codec: str, spec: ClipSpec) -> Encoder:
+    problems = []
+    for encoder in HARDWARE:
+        if encoder.codec != codec:
+            continue
+        if (problem := failure(encoder, spec)) is None:
+            log.info("encoding %s in hardware with %s", codec, encoder.name)
+            return encoder
+        problems.append(f"{encoder.name}: {problem}")
+    chosen = _software(codec)
+    if problems:
+        log.info("encoding %s in software with %s (%s)", codec, chosen.name, "; ".join(problems))
+    return chosen
+
+
+def _software(codec: str) -> Encoder:
+    return next(encoder for encoder in SOFTWARE if encoder.codec == codec)

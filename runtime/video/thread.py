@@ -1,0 +1,92 @@
+"""Encode in a thread of its own, while the next frames are being made."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from .sink import Frame
+from .writer import ClipWriter
+
+QUEUE_FRAMES = 8
+_POLL_SECONDS = 0.05
+
+
+class EncoderThread:
+    """Feeds a `ClipWriter` from a bounded queue, so that memory does not grow with the clip.
+
+    The writer is opened on entering, and closed in the thread on leaving; leaving by an exception,
+    Ctrl-C included, stops within a frame and leaves no file. What fails in the thread is raised by
+    the next `put`, or on leaving.
+    """
+
+    def __init__(self, writer: ClipWriter) -> None:
+        self.writer = writer
+        self._queue: queue.Queue[Frame | None] = queue.Queue(QUEUE_FRAMES)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="mutoscope-encoder")
+
+    def put(self, frame: Frame) -> None:
+        """Hand over the next frame, uint8 (height, width, 3), which must not be changed after.
+
+        Waits while the queue is full.
+
+        Raises:
+            UserError, MutoscopeError: what the writer raised.
+        """
+        self._send(frame)
+
+    def __enter__(self) -> Self:
+        self.writer.open()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._send(None)
+                self._thread.join()
+        except BaseException:
+            self._stop()
+            raise
+        if kind is not None:
+            self._stop()
+        elif self._failure is not None:
+            raise self._failure
+
+    def _send(self, item: Frame | None) -> None:
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            with suppress(queue.Full):
+                self._queue.put(item, timeout=_POLL_SECONDS)
+                return
+
+    def _stop(self) -> None:
+        self.writer.cancel()
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self.writer.abort()
+
+    def _run(self) -> None:
+        try:
+            while (frame := self._queue.get()) is not None:
+                self.writer.write(frame)
+            self.writer.close()
+        except BaseException as error:
+            self.writer.abort()
+            self._failure = error
