@@ -84,11 +84,13 @@ def test_any_part_can_be_drawn_alone(start: int, stop: int) -> None:
     assert np.array_equal(standard_normal_range(11, start, stop, stream=3), whole[start:stop])
 
 
-def test_the_counter_goes_beyond_32_bits() -> None:
-    edge = 4 * 2**32
-    across = standard_normal_range(11, edge - 4, edge + 4)
-    assert np.array_equal(across[4:], standard_normal_range(11, edge, edge + 4))
-    assert not np.array_equal(across[4:], standard_normal_range(11, 0, 4))
+def test_the_counter_and_the_key_are_the_block_the_stream_and_the_seed() -> None:
+    block, stream, seed = 2**32 + 7, 3 * 2**32 + 5, 11 * 2**32 + 2
+    c0, c1, c2, c3 = (np.array([word], np.uint64) for word in (7, 1, 5, 3))
+    words = np.concatenate(philox4x32((c0, c1, c2, c3), (2, 11)))
+    expected = inverse_normal((words + 0.5) / 2**32).astype(np.float32)
+    drawn = standard_normal_range(seed, 4 * block, 4 * block + 4, stream)
+    assert drawn.tolist() == expected.tolist()
 
 
 def test_values_are_numbered_in_c_order() -> None:
