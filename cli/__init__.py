@@ -13,7 +13,7 @@ from typing import cast
 import click
 
 from .. import __version__
-from ..errors import MutoscopeError
+from ..errors import MutoscopeError, UserError, unknown
 
 INTERRUPTED = 130
 
@@ -32,10 +32,14 @@ class LazyGroup(click.Group):
         """The names of the subcommands."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one subcommand."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Import one subcommand.
+
+        Raises:
+            UserError: there is none of that name; says which is nearest.
+        """
         if cmd_name not in COMMANDS:
-            return None
+            raise UserError(unknown("command", cmd_name, COMMANDS))
         module = importlib.import_module(f"{__package__}.{cmd_name}")
         return cast("click.Command", module.command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import msgspec
 
 from ..engine import Bundle
 from ..engine.bundle import FILE_NAME, Manifest
-from ..errors import UserError
 
 
 @click.command(epilog="Example: mutoscope inspect clip.mp4")
@@ -40,12 +40,23 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
 
 
 def inspect_clip(path: Path) -> dict[str, Any]:
-    """Facts of a video file, and the settings that stand in it."""
+    """Facts of a video file; `made` is how, where the file tells."""
     from ..runtime.video import probe
 
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
-    return {"kind": "clip", "path": str(path), **probe(path)}
+    clip = dataclasses.asdict(probe(path))
+    tags = dict(clip.pop("metadata"))
+    facts = {name: value for name, value in clip.items() if value is not None}
+    facts |= {"path": str(path), "fps": clip["fps"] and float(clip["fps"])}
+    return {"kind": "clip", **facts, **_made(tags)}
+
+
+def _made(tags: dict[str, str]) -> dict[str, Any]:
+    """The provenance that `generate` wrote; other tags as they are."""
+    try:
+        made = json.loads(tags.get("comment", ""))
+    except json.JSONDecodeError:
+        return {"tags": tags} if tags else {}
+    return {"made": made}
 
 
 def _graph(manifest: Manifest, name: str) -> dict[str, Any]:

@@ -25,7 +25,8 @@ MAX_JSON_BYTES = 8 << 20
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Text = Annotated[str, msgspec.Meta(max_length=100_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
-Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | Name
+AxisName = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^([1-9][0-9]{0,5}\*)?[A-Za-z_]+$")]
+Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | AxisName
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"]
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
 
@@ -35,7 +36,10 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class TensorSpec(_Record, frozen=True, kw_only=True):
-    """An input or output of a graph; an axis is a fixed length or the name of a dynamic one."""
+    """An input or output of a graph.
+
+    An axis is a fixed length, the name of a dynamic one, or a multiple of that: `8*latent_height`.
+    """
 
     name: Name
     dtype: DType

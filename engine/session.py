@@ -91,8 +91,7 @@ def check_feeds(
     for name, spec in inputs.items():
         tensor = feeds[name]
         fits = len(tensor.shape) == len(spec.shape) and all(
-            length == (axes.setdefault(axis, length) if isinstance(axis, str) else axis)
-            for axis, length in zip(spec.shape, tensor.shape, strict=True)
+            _fits(axis, length, axes) for axis, length in zip(spec.shape, tensor.shape, strict=True)
         )
         if not fits or tensor.dtype != np.dtype(spec.dtype):
             raise MutoscopeError(
@@ -100,3 +99,19 @@ def check_feeds(
                 f"got {tensor.dtype} {list(tensor.shape)}"
             )
     return axes
+
+
+def axis_length(axis: int | str, axes: Mapping[str, int]) -> int:
+    """The length of an axis: fixed, named (`height`) or a multiple of a named one (`8*height`)."""
+    if isinstance(axis, int):
+        return axis
+    factor, _, name = axis.rpartition("*")
+    return int(factor or 1) * axes[name]
+
+
+def _fits(axis: int | str, length: int, axes: dict[str, int]) -> bool:
+    """Whether an axis has the right length; the first sight of a named one settles its length."""
+    if isinstance(axis, str):
+        factor, _, name = axis.rpartition("*")
+        axes.setdefault(name, length // int(factor or 1))
+    return length == axis_length(axis, axes)

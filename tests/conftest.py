@@ -86,7 +86,7 @@ def _graphs() -> dict[str, GraphSpec]:
     new_caches = [msgspec.structs.replace(c, name=f"new_{c.name}") for c in caches]
 
     def frames(count: int) -> TensorSpec:
-        return tensor("frames", "batch", 3, count, "frame_height", "frame_width")
+        return tensor("frames", "batch", 3, count, "8*height", "8*width")
 
     sample = ("batch", CHANNELS, "frames", "height", "width")
     return {

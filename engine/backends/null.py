@@ -8,7 +8,7 @@ import numpy as np
 
 from ..bundle import Bundle, TensorSpec
 from ..open import EngineOptions
-from ..session import Session, Tensor, check_feeds
+from ..session import Session, Tensor, axis_length, check_feeds
 
 
 class NullSession(Session):
@@ -26,8 +26,7 @@ class NullSession(Session):
 
 
 def _zeros(spec: TensorSpec, axes: Mapping[str, int]) -> Tensor:
-    shape = [axes.get(axis, 1) if isinstance(axis, str) else axis for axis in spec.shape]
-    return np.zeros(shape, spec.dtype)
+    return np.zeros([axis_length(axis, axes) for axis in spec.shape], spec.dtype)
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> NullSession:

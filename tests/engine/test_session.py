@@ -1,0 +1,98 @@
+"""What a session checks before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutoscope.engine import Bundle, EngineOptions, Sessions, open_graph
+from mutoscope.errors import BundleError, MutoscopeError, UserError
+
+
+def feeds(**changes: Any) -> dict[str, Any]:
+    zeros = {
+        "hidden_states": np.zeros((2, 4, 3, 5, 6), np.float32),
+        "timestep": np.zeros(2, np.float32),
+        "encoder_hidden_states": np.zeros((2, 7, 6), np.float32),
+    }
+    return {**zeros, **changes}
+
+
+def test_null_backend_answers_in_shape(bundle: Bundle) -> None:
+    with open_graph(bundle, "denoiser", backend="null") as session:
+        outputs = session.run(feeds())
+    assert outputs["sample"].shape == (2, 4, 3, 5, 6)
+    assert outputs["sample"].dtype == np.float32
+
+
+def test_null_backend_multiplies_axes(bundle: Bundle) -> None:
+    with open_graph(bundle, "vae_decoder_first", backend="null") as session:
+        outputs = session.run({"latents": np.zeros((1, 4, 1, 5, 6), np.float32)})
+    assert outputs["frames"].shape == (1, 3, 1, 40, 48)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mask": np.zeros(1)}, "denoiser wants inputs ['encoder_hidden_states', 'hidden_states'"),
+        (
+            {"timestep": np.zeros(2)},
+            "denoiser: input 'timestep' wants float32 ['batch'], got float64 [2]",
+        ),
+        (
+            {"timestep": np.zeros(3, np.float32)},
+            "denoiser: input 'timestep' wants float32 ['batch'], got float32 [3]",
+        ),
+        (
+            {"hidden_states": np.zeros((2, 5, 3, 5, 6), np.float32)},
+            "denoiser: input 'hidden_states' wants float32 ['batch', 4, 'frames', 'height', 'wi",
+        ),
+    ],
+)
+def test_wrong_feeds(bundle: Bundle, changes: dict[str, Any], told: str) -> None:
+    session = open_graph(bundle, "denoiser", backend="null")
+    with pytest.raises(MutoscopeError) as caught:
+        session.run(feeds(**changes))
+    assert str(caught.value).startswith(told)
+
+
+def test_sessions_open_once_and_close_all(bundle: Bundle) -> None:
+    with Sessions(bundle, "null", EngineOptions()) as sessions:
+        first = sessions("denoiser")
+        assert sessions("denoiser") is first
+    assert sessions("denoiser") is not first
+
+
+def test_unknown_backend(bundle: Bundle) -> None:
+    with pytest.raises(UserError) as caught:
+        open_graph(bundle, "denoiser", backend="onxruntime")
+    assert str(caught.value) == (
+        "unknown backend 'onxruntime'; did you mean 'onnxruntime'? (known: null, onnxruntime)"
+    )
+
+
+def test_threads_are_positive() -> None:
+    with pytest.raises(UserError, match="threads must be 1 or more, not 0"):
+        EngineOptions(threads=0)
+
+
+def test_onnxruntime_refuses_what_is_no_graph(bundle: Bundle, bundle_folder: Path) -> None:
+    with pytest.raises(BundleError) as caught:
+        open_graph(bundle, "denoiser")
+    assert str(caught.value).startswith(
+        f"ONNX Runtime cannot open {bundle_folder / 'denoiser.onnx'}: "
+    )
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_onnxruntime_names_the_extra(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(UserError) as caught:
+        open_graph(bundle, "denoiser")
+    assert str(caught.value) == (
+        "onnxruntime is not installed; install it with: pip install 'mutoscope[cpu]'"
+    )

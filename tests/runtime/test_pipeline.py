@@ -1,0 +1,152 @@
+"""The way of a request, on the null backend: what is called, in which order, with what result."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import numpy as np
+import pytest
+from mutoscope import Output, UserError
+from mutoscope.engine import Bundle
+from mutoscope.kernels.noise import standard_normal
+from mutoscope.runtime.guidance import GuidedDenoiser
+from mutoscope.runtime.pipeline import Pipeline
+from mutoscope.runtime.stream import Step
+
+
+@pytest.fixture
+def pipe(bundle_folder: Path) -> Iterator[Pipeline]:
+    with mutoscope.load(bundle_folder, backend="null") as opened:
+        yield opened
+
+
+def test_clip_in_memory(pipe: Pipeline) -> None:
+    clip = pipe("a red circle", seed=7, steps=2, frames=9, width=48)
+    assert clip.frames.shape == (9, 32, 48, 3)
+    assert clip.frames.dtype == np.uint8
+    assert clip.path is None
+    assert clip.record.settings["seed"] == 7
+    assert len(clip.record.step_seconds) == 2
+    assert {"text", "open", "denoise", "vae", "total"} <= set(clip.record.seconds)
+    assert clip.record.bundle["sha256"] == pipe.bundle.sha256
+
+
+def test_engines_run_as_often_as_needed(pipe: Pipeline) -> None:
+    pipe("a red circle", steps=3, frames=9)
+    runs = {name: pipe.sessions(name).runs for name in pipe.bundle.manifest.graphs}
+    # prompt and negative prompt; both predictions of a step in one batch; 3 latent frames
+    assert runs == {
+        "text_encoder": 2,
+        "denoiser": 3,
+        "vae_decoder_first": 1,
+        "vae_decoder_next": 2,
+    }
+
+
+def test_no_guidance_needs_no_negative_prompt(pipe: Pipeline) -> None:
+    pipe("a red circle", steps=3, guidance_scale=1)
+    assert pipe.sessions("text_encoder").runs == 1
+    assert pipe.sessions("denoiser").runs == 3
+
+
+def test_noise_is_the_seeds(pipe: Pipeline) -> None:
+    stream = pipe.stream("a red circle", seed=11)
+    np.testing.assert_array_equal(stream.latents, standard_normal(11, (1, 4, 2, 4, 4)))
+
+
+def test_given_latents_are_used(pipe: Pipeline) -> None:
+    latents = np.full((1, 4, 2, 4, 4), 0.25, np.float32)
+    stream = pipe.stream("a red circle", latents=latents)
+    np.testing.assert_array_equal(stream.latents, latents)
+    list(stream)
+    # the null denoiser predicts a velocity of zero, so nothing moves
+    np.testing.assert_array_equal(stream.latents, latents)
+
+
+def test_stream_can_be_stopped(pipe: Pipeline) -> None:
+    stream = pipe.stream("a red circle", steps=5)
+    for step in stream:
+        assert step.steps == 5
+        assert step.preview().shape == (2, 4, 4, 3)
+        if step.index == 1:
+            stream.stop()
+    assert len(stream.record.step_seconds) == 2
+    assert len(stream.clip().frames) == 5
+
+
+def test_stream_can_be_steered(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    plain = GuidedDenoiser._predict
+
+    def spy(self: GuidedDenoiser, latents: Any, timestep: Any, embeddings: Any) -> Any:
+        seen.append(embeddings.tobytes())
+        return plain(self, latents, timestep, embeddings)
+
+    monkeypatch.setattr(GuidedDenoiser, "_predict", spy)
+    monkeypatch.setattr(Pipeline, "_embed", lambda self, prompt, account: _embedding(prompt))
+    stream = pipe.stream("a red circle", steps=4, guidance_scale=1)
+    next(stream)
+    next(stream)
+    stream.steer("a blue square moves")
+    assert [step.index for step in stream] == [2, 3]
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+    assert stream.record.settings["steered"] == [{"step": 2, "prompt": "a blue square moves"}]
+
+
+def _embedding(prompt: str) -> np.ndarray:
+    return np.full((1, 8, 6), len(prompt), np.float32)
+
+
+def test_on_step_sees_every_step(pipe: Pipeline) -> None:
+    seen: list[Step] = []
+    pipe("a red circle", steps=3, on_step=seen.append)
+    assert [step.index for step in seen] == [0, 1, 2]
+
+
+def test_cut_prompt_stands_in_the_record(pipe: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        clip = pipe("a red circle moves up a blue square moves")
+    assert clip.record.warnings == ["prompt cut; ignored: square moves"]
+
+
+def test_bad_output_is_refused_before_any_work(pipe: Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="avi is not supported"):
+        pipe("a red circle", output=tmp_path / "clip.avi")
+    with pytest.raises(UserError, match="does not exist; make it first"):
+        pipe("a red circle", output=tmp_path / "none" / "clip.mp4")
+    (tmp_path / "taken.json").touch()
+    with pytest.raises(UserError, match="taken.json exists; pass --overwrite or --no-metadata"):
+        pipe("a red circle", output=tmp_path / "taken.mp4")
+    with pytest.raises(UserError, match="quality must be between 0 and 100, not 101"):
+        pipe("a red circle", output=Output(tmp_path / "clip.mp4", quality=101))
+    assert not pipe.sessions._opened
+
+
+def test_close_closes_the_sessions(bundle: Bundle, pipe: Pipeline) -> None:
+    pipe("a red circle")
+    pipe.close()
+    assert not pipe.sessions._opened
+
+
+def test_load_refuses_another_precision(bundle_folder: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        mutoscope.load(bundle_folder, precision="fp16")
+    assert str(caught.value) == (
+        f"{bundle_folder} is fp32, not fp16; "
+        "make one with: mutoscope export CHECKPOINT BUNDLE --precision fp16"
+    )
+
+
+def test_load_names_the_backends(bundle_folder: Path) -> None:
+    with pytest.raises(UserError, match="unknown backend 'onnx'.*did you mean 'onnxruntime'"):
+        mutoscope.load(bundle_folder, backend="onnx")
+
+
+def test_unknown_option(pipe: Pipeline) -> None:
+    with pytest.raises(UserError, match="unknown option 'step'; did you mean 'steps'?"):
+        pipe("a red circle", step=3)
