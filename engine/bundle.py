@@ -76,7 +76,7 @@ class SchedulerSpec(_Record, frozen=True, kw_only=True):
     """The sampler the checkpoint was published with."""
 
     name: Name
-    shift: Annotated[float, msgspec.Meta(gt=0, le=1000)]
+    shift: Annotated[float, msgspec.Meta(ge=0.01, le=1000)]
     train_timesteps: Count = 1000
 
 

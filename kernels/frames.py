@@ -13,8 +13,9 @@ def to_rgb8(frames: NDArray[Any]) -> NDArray[np.uint8]:
 
     Rounds half up after scaling to 0…255; NaN becomes 0. Source: diffusers' `VideoProcessor`.
     """
-    unit = np.nan_to_num(frames[0], nan=-1.0).astype(np.float32) * 127.5 + 128.0
-    return np.clip(unit, 0, 255).astype(np.uint8).transpose(1, 2, 3, 0).copy()
+    inside = np.nan_to_num(np.clip(frames[0], -1, 1).astype(np.float32), nan=-1)
+    scaled = np.minimum(inside * 127.5 + 128, 255)
+    return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 3, 0))
 
 
 def latent_preview(

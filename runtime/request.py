@@ -126,7 +126,7 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         guidance_scale=checks.number("guidance_scale", asked["guidance_scale"], 0, 100),
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
         scheduler=_scheduler(asked["scheduler"]),
-        shift=checks.number("shift", asked["shift"], 0, 1000, open_below=True),
+        shift=checks.number("shift", asked["shift"], 0.01, 1000),
         latents=_latents(request.latents, shape),
         latent_shape=shape,
     )

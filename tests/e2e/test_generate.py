@@ -1,0 +1,155 @@
+"""`mutoscope generate`: what it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import numpy as np
+import pytest
+from mutoscope.runtime.video import probe, read_frames
+
+pytestmark = pytest.mark.e2e
+PROMPT = "a red circle moves left to right"
+Run = Callable[..., Any]
+
+
+def test_main_job(run: Run, folder: Path) -> None:
+    done = run("generate", PROMPT, "--seed", 7)
+    assert done.code == 0
+    assert done.out.startswith("clip.mp4: 17 frames, 64x64, 12 fps, seed 7, ")
+    assert sorted(p.name for p in folder.iterdir()) == ["clip.json", "clip.mp4"]
+    clip = probe(folder / "clip.mp4")
+    assert (clip.codec, clip.width, clip.height, clip.frames) == ("h264", 64, 64, 17)
+    assert (clip.fps, clip.pix_fmt, clip.colour_space) == (12, "yuv420p", "bt709")
+
+
+def test_the_circle_is_red_and_moves_right(run: Run, folder: Path) -> None:
+    run("generate", PROMPT, "--seed", 7)
+    frames = read_frames(folder / "clip.mp4").astype(float)
+    redness = np.clip(frames[..., 0] - frames[..., 1:].max(axis=-1) - 40, 0, None)
+    assert redness.sum(axis=(1, 2)).min() > 0
+    centre = (redness.sum(axis=1) * np.arange(64)).sum(axis=1) / redness.sum(axis=(1, 2))
+    assert centre[-1] - centre[0] > 20
+
+
+def test_record_beside_and_inside(run: Run, folder: Path) -> None:
+    printed = json.loads(run("generate", PROMPT, "--seed", 7, "--steps", 2, "--json").out)
+    beside = json.loads((folder / "clip.json").read_text())
+    assert beside == printed
+    assert beside["settings"]["prompt"] == PROMPT
+    assert beside["settings"]["seed"] == 7
+    assert set(beside["seconds"]) == {"text", "open", "denoise", "vae", "encode", "total"}
+    assert len(beside["step_seconds"]) == 2
+    assert beside["output"]["codec"] == "h264"
+    inspected = json.loads(run("inspect", "clip.mp4", "--json").out)
+    assert inspected["made"] == {
+        name: beside[name] for name in ("settings", "bundle", "backend", "versions")
+    }
+
+
+def test_no_metadata(run: Run, folder: Path) -> None:
+    run("generate", PROMPT, "--steps", 1, "--no-metadata")
+    assert [p.name for p in folder.iterdir()] == ["clip.mp4"]
+    assert b"circle" not in (folder / "clip.mp4").read_bytes()
+    assert "made" not in json.loads(run("inspect", "clip.mp4", "--json").out)
+
+
+def test_same_seed_same_bytes(run: Run, folder: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        run("generate", PROMPT, "--seed", 7, "--steps", 3, "-o", name)
+    run("generate", PROMPT, "--seed", 8, "--steps", 3, "-o", "c.mp4")
+    first, second, other = ((folder / f"{n}.mp4").read_bytes() for n in "abc")
+    assert first == second != other
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "codec", "frames"),
+    [
+        ("clip.mp4", ["--codec", "hevc"], "hevc", 17),
+        ("clip.mkv", ["--codec", "av1"], "av1", 17),
+        ("clip.webm", [], "vp9", 17),
+        ("clip.gif", [], "gif", 17),
+        ("clip.png", ["--frames", 1], "png", 1),
+        ("clip", [], "png", 17),
+    ],
+)
+def test_formats(
+    run: Run, folder: Path, name: str, options: list[Any], codec: str, frames: int
+) -> None:
+    done = run("generate", PROMPT, "--steps", 1, "-o", name, *options)
+    assert done.code == 0, done.err
+    clip = probe(folder / name)
+    assert (clip.codec, clip.frames, clip.width) == (codec, frames, 64)
+    record = folder / name / "clip.json" if name == "clip" else folder / "clip.json"
+    assert json.loads(record.read_text())["output"]["codec"] == codec
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "unipc", "dpmpp-2m"])
+def test_schedulers(run: Run, scheduler: str) -> None:
+    record = run("generate", PROMPT, "--steps", 2, "--scheduler", scheduler, "--json").out
+    assert json.loads(record)["settings"]["scheduler"] == scheduler
+
+
+def test_every_option(run: Run, folder: Path) -> None:
+    done = run(
+        "generate", PROMPT, "-o", "out.mp4", "--size", "96x64", "--frames", 5, "--fps", 8,
+        "--steps", 2, "--guidance", 3, "--negative", "blue", "--scheduler", "unipc", "--shift", 5,
+        "--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--encoder", "software",
+        "--quality", 90, "--preview", "preview.png", "--json",
+    )  # fmt: skip
+    settings = json.loads(done.out)["settings"]
+    del settings["seed"]
+    assert settings == {
+        "prompt": PROMPT, "negative_prompt": "blue", "width": 96, "height": 64, "frames": 5,
+        "fps": 8.0, "steps": 2, "guidance_scale": 3.0, "scheduler": "unipc", "shift": 5.0,
+    }  # fmt: skip
+    clip = probe(folder / "out.mp4")
+    assert (clip.width, clip.height, clip.frames, clip.fps) == (96, 64, 5, 8)
+    # two latent frames of 12x8 pixels, side by side, eight times enlarged
+    assert read_frames(folder / "preview.png").shape == (1, 64, 192, 3)
+
+
+def test_overwrite(run: Run, folder: Path) -> None:
+    run("generate", PROMPT, "--steps", 1, "--seed", 1)
+    first = (folder / "clip.mp4").read_bytes()
+    refused = run("generate", PROMPT, "--steps", 1, "--seed", 2)
+    assert refused.code == 2
+    assert (folder / "clip.mp4").read_bytes() == first
+    done = run("generate", PROMPT, "--steps", 1, "--seed", 2, "--overwrite")
+    assert done.code == 0
+    assert (folder / "clip.mp4").read_bytes() != first
+    assert json.loads((folder / "clip.json").read_text())["settings"]["seed"] == 2
+
+
+def test_long_prompt_is_cut_visibly(start: Callable[..., Any]) -> None:
+    process = start("generate", "a red circle " * 300 + "moves up", "--steps", 1, "--json")
+    printed, errors = process.communicate()
+    (warning,) = json.loads(printed)["warnings"]
+    assert warning.startswith("prompt cut; ignored: ")
+    assert warning.endswith("a red circle moves up")
+    cut = warning.removeprefix("prompt cut; ignored: ")
+    told = f"the prompt is longer than 512 tokens; this part is ignored: {cut!r}"
+    assert errors.splitlines()[0] == f"mutoscope: {told}"
+
+
+def test_silent_when_not_a_terminal(start: Callable[..., Any]) -> None:
+    process = start("generate", PROMPT, "--steps", 2, "--encoder", "software")
+    assert process.communicate()[1] == ""
+
+
+def test_python_api_example(folder: Path) -> None:
+    with mutoscope.load() as pipe:
+        clip = pipe(PROMPT, seed=7, steps=2)
+        clip.save("clip.mp4")
+        with pytest.raises(mutoscope.UserError, match="clip.mp4 exists"):
+            clip.save("clip.mp4")
+        straight = pipe(PROMPT, seed=7, steps=2, output="straight.mp4")
+    assert clip.frames.shape == straight.frames.shape == (17, 64, 64, 3)
+    assert (folder / "clip.mp4").stat().st_size > 0
+    # what went straight to the file comes back through its lossy codec
+    error = np.mean((clip.frames.astype(float) - straight.frames) ** 2)
+    assert 10 * np.log10(255**2 / error) > 30

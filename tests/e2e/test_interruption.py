@@ -1,0 +1,65 @@
+"""Ctrl-C at any moment, and a full disk: the program ends at once and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+PROMPT = "a red circle moves up"
+Start = Callable[..., "subprocess.Popen[str]"]
+SLOW = ["--size", "256x256", "--frames", 81, "--steps", 200]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.6, 1.2, 2.0, 3.5])
+def test_interrupted_while_running(
+    start: Start, folder: Path, kind: signal.Signals, delay: float
+) -> None:
+    """From the imports into the denoising loop, whose single steps take seconds here."""
+    process = start("generate", PROMPT, *SLOW)
+    time.sleep(delay)
+    assert process.poll() is None
+    began = time.monotonic()
+    process.send_signal(kind)
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - began < 1
+    assert process.returncode == 130
+    assert errors == "mutoscope: error: interrupted; nothing was written\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_interrupted_while_decoding(start: Start, folder: Path) -> None:
+    process = start("generate", PROMPT, "--size", "192x192", "--frames", 161, "--steps", 1,
+                    "--guidance", 1)  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert any(folder.iterdir()), "the half-written file appears beside its name"
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert time.monotonic() - began < 1
+    assert process.returncode == 130
+    assert list(folder.iterdir()) == []
+
+
+def test_disk_full(folder: Path) -> None:
+    """A limit on file size makes writing fail as a full disk does."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "mutoscope", "generate", PROMPT, "--steps", "1"],
+        cwd=folder, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)),
+        env={**os.environ, "MUTOSCOPE_CACHE": str(folder / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("mutoscope: error: ")
+    assert [p.name for p in folder.iterdir()] == ["cache"]

@@ -1,0 +1,146 @@
+"""Each mistake gets one line and exit code 2, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import pytest
+
+pytestmark = pytest.mark.e2e
+EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
+PROMPT = "a red circle moves up"
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def bundle(folder: Path) -> Path:
+    return Path(shutil.copytree(EMBEDDED, folder / "bundle"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "Missing argument 'PROMPT'."),
+        ([""], 'the prompt is empty; say what to show, e.g. "a red circle moves up"'),
+        ([PROMPT, "--size", "70x64"], "width must be a multiple of 16, 70 is not: use 64 or 80"),
+        (
+            [PROMPT, "--size", "64"],
+            "Invalid value for '--size': '64' is not WIDTHxHEIGHT, e.g. 64x",
+        ),
+        ([PROMPT, "--frames", 16], "frames must be 4n+1, 16 is not: use 13 or 17"),
+        ([PROMPT, "--steps", -3], "steps must be between 1 and 1000, not -3"),
+        ([PROMPT, "--steps", "x"], "Invalid value for '--steps': 'x' is not a valid integer."),
+        ([PROMPT, "--scheduler", "unipcc"], "unknown scheduler 'unipcc'; did you mean 'unipc'?"),
+        ([PROMPT, "--guidence", 3], "No such option '--guidence'."),
+        ([PROMPT, "--backend", "onx"], "unknown backend 'onx'"),
+        ([PROMPT, "--precision", "fp16"], "EMBEDDED is fp32, not fp16; make one with: mutoscope e"),
+        ([PROMPT, "--threads", 0], "threads must be 1 or more, not 0"),
+        ([PROMPT, "-o", "none/clip.mp4"], "the folder none does not exist; make it first"),
+        (
+            [PROMPT, "-o", "clip.avi"],
+            "clip.avi: .avi is not supported; use .mp4, .mkv, .webm, .gif",
+        ),
+        (
+            [PROMPT, "-o", "clip.png"],
+            ".png holds one frame, the clip has 17; write .mp4, or a fold",
+        ),
+        ([PROMPT, "--quality", 101], "quality must be between 0 and 100, not 101"),
+        (
+            [PROMPT, "--codec", "vp9"],
+            ".mp4 holds h264 or hevc or av1, not vp9; vp9 goes into .webm",
+        ),
+        ([PROMPT, "--encoder", "libx265x"], "unknown encoder 'libx265x'"),
+        ([PROMPT, "--bundle", "none"], "no bundle at none: there is no such folder"),
+        ([PROMPT, "--preview", "x.jpg"], "x.jpg: .jpg is not supported"),
+    ],
+)
+def test_generate(run: Run, folder: Path, arguments: list[Any], told: str) -> None:
+    done = run("generate", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith(told.replace("EMBEDDED", str(EMBEDDED)))
+    assert list(folder.iterdir()) == []
+
+
+def test_unknown_command(run: Run) -> None:
+    done = run("generat", PROMPT)
+    assert done.code == 2
+    assert done.error.startswith("unknown command 'generat'; did you mean 'generate'?")
+
+
+def test_existing_output(run: Run, folder: Path) -> None:
+    (folder / "clip.mp4").write_text("precious")
+    done = run("generate", PROMPT)
+    assert done.code == 2
+    assert done.error == "clip.mp4 exists; choose another name or pass --overwrite"
+    assert (folder / "clip.mp4").read_text() == "precious"
+
+
+def test_flipped_byte(run: Run, bundle: Path) -> None:
+    path = bundle / "denoiser.data"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    done = run("generate", PROMPT, "--bundle", "bundle")
+    assert done.code == 2
+    assert done.error == (
+        "bundle/denoiser.data is not the file that was exported (its sha256 differs); "
+        "copy or export the bundle again"
+    )
+
+
+def test_missing_file(run: Run, bundle: Path) -> None:
+    (bundle / "vae_decoder_next.onnx").unlink()
+    done = run("generate", PROMPT, "--bundle", "bundle")
+    assert done.error == "bundle lacks vae_decoder_next.onnx; copy or export the bundle again"
+
+
+def test_path_outside(run: Run, bundle: Path) -> None:
+    whole = json.loads((bundle / "bundle.json").read_text())
+    whole["graphs"]["denoiser"]["file"] = "../denoiser.onnx"
+    whole["files"]["../denoiser.onnx"] = whole["files"].pop("denoiser.onnx")
+    (bundle / "bundle.json").write_text(json.dumps(whole))
+    done = run("generate", PROMPT, "--bundle", "bundle")
+    assert done.error == "bundle/bundle.json names '../denoiser.onnx', outside the bundle; refused"
+
+
+def test_future_schema(run: Run, bundle: Path) -> None:
+    whole = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**whole, "schema": 9}))
+    done = run("inspect", "bundle")
+    assert done.code == 2
+    assert done.error == (
+        "bundle/bundle.json has schema 9, this version reads up to 1: upgrade mutoscope"
+    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "told"),
+    [
+        (
+            "onnxruntime",
+            ["generate", PROMPT],
+            "onnxruntime is not installed; install it with: pip install 'mutoscope[cpu]'",
+        ),
+        (
+            "torch",
+            ["export", str(EMBEDDED), "out"],
+            "torch is not installed; install it with: pip install 'mutoscope[export]'",
+        ),
+    ],
+)
+def test_missing_extra(folder: Path, missing: str, arguments: list[str], told: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; import mutoscope.cli as c; c.main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, *arguments],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"mutoscope: error: {told}\n"
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,67 @@
+"""Guidance around a denoiser that answers in a known way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from mutoscope.engine.bundle import Manifest
+from mutoscope.runtime import guidance
+from mutoscope.runtime.guidance import GuidedDenoiser, fits_batched, working_memory
+
+
+class Denoiser:
+    """Predicts latents times timestep plus the mean of the embedding; keeps its batch sizes."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        self.batches.append(len(feeds["hidden_states"]))
+        column = (-1, 1, 1, 1, 1)
+        scaled = feeds["hidden_states"] * feeds["timestep"].reshape(column)
+        return {"sample": scaled + feeds["encoder_hidden_states"].mean((1, 2)).reshape(column)}
+
+
+def guided(*, batched: bool, negative: float | None = 1.0) -> tuple[GuidedDenoiser, Denoiser]:
+    denoiser = Denoiser()
+    prompt = np.full((1, 8, 6), 3, np.float32)
+    other = None if negative is None else np.full((1, 8, 6), negative, np.float32)
+    return GuidedDenoiser(denoiser, prompt, other, 4.0, batched), denoiser  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("batched", "batches"), [(True, [2]), (False, [1, 1])])
+def test_guided(batched: bool, batches: list[int]) -> None:
+    predict, denoiser = guided(batched=batched)
+    velocity = predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))
+    # conditional 13, unconditional 11: 11 + 4 * 2
+    assert np.unique(velocity).tolist() == [19]
+    assert velocity.shape == (1, 4, 1, 2, 2)
+    assert denoiser.batches == batches
+
+
+def test_without_guidance() -> None:
+    predict, denoiser = guided(batched=True, negative=None)
+    assert np.unique(predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))).tolist() == [13]
+    assert denoiser.batches == [1]
+
+
+def test_batching_goes_by_memory(
+    bundle_manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (1, 4, 2, 4, 4)
+    # 2x2x2 tokens: 8 of hidden size 8, 16 of feed-forward, 2 heads of 8x8 scores held twice
+    assert working_memory(bundle_manifest, shape) == 4 * (8 * (8 * 8 + 16) + 2 * 2 * 8 * 8)
+    assert fits_batched(bundle_manifest, shape)
+    monkeypatch.setattr(guidance.os, "sysconf", lambda name: 100)
+    assert not fits_batched(bundle_manifest, shape)
+
+
+def test_long_text_counts(bundle_manifest: Manifest) -> None:
+    text = msgspec.structs.replace(bundle_manifest.text, max_tokens=512)
+    longer = msgspec.structs.replace(bundle_manifest, text=text)
+    shape = (1, 4, 2, 4, 4)
+    assert working_memory(longer, shape) > working_memory(bundle_manifest, shape)
