@@ -213,8 +213,8 @@ def activate(norm: Any, x: Tensor) -> Tensor:
 def normalize(norm: Any, x: Tensor) -> Tensor:
     """RMS norm over the channels, computed in fp32, given in the precision of x."""
     wide = x.float()
-    length = wide.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
-    return (wide * (norm.scale / length) * norm.gamma).to(x.dtype)
+    length = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
+    return (wide / length * (norm.scale * norm.gamma)).to(x.dtype)
 
 
 def patchify(x: Tensor, size: int) -> Tensor:
