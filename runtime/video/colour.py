@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
+from .graph import FilterGraph
 from .sink import Frame
 
 # Bicubic; full chroma resolution on the way; rounded correctly, and alike on every CPU.
-_SWSCALE_FLAGS = 0x4 | 0x2000 | 0x4000 | 0x40000 | 0x80000
+_FLAGS = "bicubic+full_chroma_int+full_chroma_inp+accurate_rnd+bitexact"
+_FLAG_BITS = 0x4 | 0x2000 | 0x4000 | 0x40000 | 0x80000
 
 
 class YuvConverter:
-    """Turns RGB frames into BT.709 pictures of one layout (yuv420p or nv12) with even sides."""
+    """Turns RGB frames into BT.709 pictures of one layout (yuv420p or nv12) with even sides.
 
-    def __init__(self, pix_fmt: str) -> None:
-        self._pix_fmt = pix_fmt
-        self._reformatter = VideoReformatter()
+    Chroma samples lie at the left of their pixels, as players take it for all these codecs.
+    """
+
+    def __init__(self, width: int, height: int, pix_fmt: str) -> None:
+        scale = f"out_color_matrix=bt709:out_range=tv:out_chroma_loc=left:flags={_FLAGS}"
+        even = (width + width % 2, height + height % 2)
+        self._graph = FilterGraph(*even, f"scale={scale}", f"format=pix_fmts={pix_fmt}")
 
     def __call__(self, frame: Frame) -> av.VideoFrame:
         """Convert uint8 (height, width, 3); an odd side gets its last row or column twice."""
-        return self._reformatter.reformat(
-            rgb_picture(_even(frame)),
-            format=self._pix_fmt,
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_SWSCALE_FLAGS,
-        )
+        height, width, _ = frame.shape
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        (picture,) = self._graph(frame)
+        return picture
 
 
 class RgbConverter:
@@ -38,17 +42,5 @@ class RgbConverter:
 
     def __call__(self, picture: av.VideoFrame) -> Frame:
         """Convert to uint8 (height, width, 3)."""
-        rgb = self._reformatter.reformat(picture, format="rgb24", interpolation=_SWSCALE_FLAGS)
+        rgb = self._reformatter.reformat(picture, format="rgb24", interpolation=_FLAG_BITS)
         return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
-
-
-def rgb_picture(frame: Frame) -> av.VideoFrame:
-    """The frame, uint8 (height, width, 3), as FFmpeg's picture."""
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-
-
-def _even(frame: Frame) -> Frame:
-    height, width, _ = frame.shape
-    if height % 2 == width % 2 == 0:
-        return frame
-    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

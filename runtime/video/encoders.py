@@ -59,7 +59,8 @@ class Encoder:
         value = round(worst + (best - worst) * spec.quality / 100)
         if self.scale == ("b",):
             value = _bit_rate(spec)
-        return {**self.fixed, **dict.fromkeys(self.scale, str(value))}
+        siting = {"chroma_sample_location": "left"} if self.subsampled else {}
+        return {**self.fixed, **siting, **dict.fromkeys(self.scale, str(value))}
 
     def context(self, spec: ClipSpec) -> VideoCodecContext:
         """FFmpeg's context of its own for the clip, to be opened by the first frame.

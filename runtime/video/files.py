@@ -156,7 +156,7 @@ def _check_parent(path: Path) -> None:
             raise UserError(f"the folder {parent} does not exist; make it first")
         if not parent.is_dir():
             raise UserError(f"{parent} is not a folder; choose another place for {path.name}")
-    if not os.access(parent, os.W_OK | os.X_OK):
+    if not os.access(parent, os.W_OK | os.X_OK, effective_ids=True):
         raise UserError(f"no permission to write into {parent}; choose another folder")
 
 

@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-from .colour import rgb_picture
 from .encoders import Encoder
 from .failures import codec_errors
+from .graph import rgb_picture
 from .sink import Frame
 from .spec import ClipSpec
 

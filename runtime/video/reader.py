@@ -144,10 +144,13 @@ def _opened(file: Path, format_: Format) -> Iterator[tuple[InputContainer, Video
     import av
 
     try:
-        with av.open(str(file.absolute()), format=format_.muxer) as container:
-            if not container.streams.video:
+        with av.open(
+            str(file.absolute()), format=format_.muxer, metadata_errors="replace"
+        ) as container:
+            streams = [s for s in container.streams.video if s.codec_context is not None]
+            if not streams:
                 raise UserError(f"{file} cannot be read: it has no pictures")
-            yield container, container.streams.video[0]
+            yield container, streams[0]
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{file} cannot be read: {reason(error)}") from error
 

@@ -19,14 +19,20 @@ def choose(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
     "auto" takes the first hardware encoder that encodes a frame of this size, else software.
 
     Raises:
-        UserError: an unknown encoder or codec, one that the file cannot hold, or a hardware encoder
-            that does not work here.
+        UserError: an unknown encoder or codec, one that the file cannot hold or FFmpeg was built
+            without, or a hardware encoder that does not work here.
     """
+    import av
+
     if name == "auto":
-        return _automatic(format_.codec(codec), spec)
-    if name == "software":
-        return _software(format_.codec(codec))
-    return _named(format_, codec, name, spec)
+        encoder = _automatic(format_.codec(codec), spec)
+    elif name == "software":
+        encoder = _software(format_.codec(codec))
+    else:
+        encoder = _named(format_, codec, name, spec)
+    if encoder.name not in av.codecs_available:
+        raise UserError(f"this FFmpeg lacks {encoder.name}; pip install av brings one that has it")
+    return encoder
 
 
 def failure(encoder: Encoder, spec: ClipSpec) -> str | None:

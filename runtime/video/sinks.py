@@ -32,7 +32,7 @@ class VideoSink:
 
     def __init__(self, path: Path, format_: Format, encoder: Encoder, spec: ClipSpec) -> None:
         self._file = VideoFile(path, format_, encoder, spec)
-        self._convert = YuvConverter(encoder.pix_fmt)
+        self._convert = YuvConverter(spec.width, spec.height, encoder.pix_fmt)
 
     def write(self, frame: Frame) -> None:
         """Take the next frame."""
