@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,21 +24,25 @@ from ..engine.bundle import (
     describe_files,
     write_manifest,
 )
-from ..errors import UserError, unknown
+from ..errors import MissingExtraError, UserError, unknown
 from . import families
 from .checkpoint import Checkpoint
 from .defaults import change_defaults, check_defaults
 from .facts import Facts
 from .graph import Graph
+from .quiet import quiet
 from .scheduler import scheduler
 from .target import check_target, whole_folder
 from .tokenizer import write_tokenizer
+from .verify import verify
 
 if TYPE_CHECKING:
     from .weights import WeightFile
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-TOOLS = ("mutoscope", "torch", "diffusers", "transformers", "onnx", "onnxscript")
+CACHED = re.compile(r"models--(?P<name>.+)/snapshots/(?P<revision>[0-9a-f]+)")
+NEEDED = ("torch", "diffusers", "transformers", "safetensors", "onnxscript")
+TOOLS = ("mutoscope", "torch", "diffusers", "transformers", "onnxscript")
 
 Report = Callable[[str], None]
 
@@ -51,7 +57,6 @@ class Options:
         defaults: `KEY=VALUE` changes of the default request.
         name: of the bundle; the target folder's by default.
         license: of the weights, as an SPDX expression.
-        revision: of the checkpoint.
         verify: compare every graph, and a clip, with PyTorch.
         overwrite: replace a bundle that is there.
     """
@@ -61,7 +66,6 @@ class Options:
     defaults: Sequence[str] = ()
     name: str | None = None
     license: str | None = None
-    revision: str | None = None
     verify: bool = False
     overwrite: bool = False
 
@@ -70,6 +74,7 @@ class Options:
 class Plan:
     """What will be exported: everything that can be found wrong has been looked at."""
 
+    name: str
     checkpoint: Checkpoint
     family: families.Family
     graphs: tuple[Graph, ...]
@@ -95,21 +100,40 @@ def export_bundle(
     Raises:
         CheckpointError: the checkpoint is damaged, or of a kind that cannot be exported.
         UserError: the target or an option does not do.
+        MissingExtraError: PyTorch, or another package of the export extra, is not installed.
         VerifyError: `--verify` found a difference above its bound.
     """
+    _need_extra()
     options = options or Options()
     target = Path(bundle)
     check_target(target, overwrite=options.overwrite)
-    plan = make_plan(Checkpoint.open(checkpoint), options)
-    with whole_folder(target) as folder:
-        write_graphs(plan.graphs, folder, report)
-        write_tokenizer(plan.checkpoint, folder)
-        manifest = describe(plan, folder, options, options.name or target.name, report)
-        write_manifest(folder, manifest)
+    with quiet():
+        plan = make_plan(Checkpoint.open(checkpoint), target, options)
+        with whole_folder(target) as folder:
+            return write_bundle(plan, folder, options, report)
+
+
+def write_bundle(plan: Plan, folder: Path, options: Options, report: Report) -> Manifest:
+    """Write everything into a folder, the manifest last: without it nothing opens the bundle."""
+    write_graphs(plan.graphs, folder, report)
+    write_tokenizer(plan.checkpoint, folder)
+    report("fitting the latent preview")
+    manifest = describe(plan, folder, options)
+    if options.verify:
+        report("comparing with PyTorch")
+        checks = verify(folder, manifest, plan.family.reference(plan.checkpoint))
+        manifest = msgspec.structs.replace(manifest, checks=checks)
+    write_manifest(folder, manifest)
     return manifest
 
 
-def make_plan(checkpoint: Checkpoint, options: Options) -> Plan:
+def _need_extra() -> None:
+    for package in NEEDED:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "export")
+
+
+def make_plan(checkpoint: Checkpoint, target: Path, options: Options) -> Plan:
     """Check the checkpoint and the options, before any work."""
     family = families.find(checkpoint)
     family.check(checkpoint)
@@ -117,6 +141,7 @@ def make_plan(checkpoint: Checkpoint, options: Options) -> Plan:
     defaults = change_defaults(family.defaults, options.defaults)
     check_defaults(defaults, facts)
     return Plan(
+        name=options.name or target.name,
         checkpoint=checkpoint,
         family=family,
         graphs=_choose(family.graphs(checkpoint, options.precision), options.graphs),
@@ -163,18 +188,13 @@ def write_graph(graph: Graph, weights: WeightFile, folder: Path) -> None:
     ir.save(model, folder / graph.file)
 
 
-def describe(plan: Plan, folder: Path, options: Options, name: str, report: Report) -> Manifest:
+def describe(plan: Plan, folder: Path, options: Options) -> Manifest:
     """The manifest of a folder that holds everything else."""
-    report("fitting the latent preview")
     preview = plan.family.preview(plan.checkpoint)
     return Manifest(
         family=plan.family.name,
-        name=name,
-        source=Source(
-            name=plan.checkpoint.path.resolve().name,
-            revision=options.revision,
-            license=options.license,
-        ),
+        name=plan.name,
+        source=_source(plan.checkpoint, options.license),
         made_with={tool: version(tool) for tool in TOOLS},
         graphs={graph.name: _graph_spec(graph) for graph in plan.graphs},
         files=describe_files(folder),
@@ -185,6 +205,16 @@ def describe(plan: Plan, folder: Path, options: Options, name: str, report: Repo
         defaults=plan.defaults,
         limits=plan.facts.limits,
     )
+
+
+def _source(checkpoint: Checkpoint, license_name: str | None) -> Source:
+    """Where a checkpoint is from: its folder's name, or what the Hugging Face cache says of it."""
+    path = checkpoint.path.resolve()
+    cached = CACHED.fullmatch("/".join(path.parts[-3:]))
+    if cached is None:
+        return Source(name=path.name, license=license_name)
+    name = cached["name"].replace("--", "/")
+    return Source(name=name, revision=cached["revision"], license=license_name)
 
 
 def _graph_spec(graph: Graph) -> GraphSpec:

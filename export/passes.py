@@ -75,13 +75,7 @@ def name_interface(model: ir.Model, graph: Graph) -> None:
         for value, spec in zip(values, specs, strict=True):
             value.name = spec.name
             value.shape = ir.Shape(spec.shape)
-            value.type = ir.TensorType(
-                ir.DataType[
-                    spec.dtype.upper().replace("32", "")
-                    if spec.dtype == "float32"
-                    else spec.dtype.upper()
-                ]
-            )
+            value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(spec.dtype)))
 
 
 def forget_shapes(model: ir.Model) -> None:
@@ -109,12 +103,15 @@ def lazy(
     )
 
 
-def add_initializer(model: ir.Model, tensor: ir.TensorProtocol) -> ir.Value:
+def add_initializer(model: ir.Model, tensor: ir.LazyTensor | ir.ExternalTensor) -> ir.Value:
     """A new initializer of the graph."""
     import onnx_ir as ir
 
     value = ir.Value(
-        name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor
+        name=tensor.name,
+        shape=tensor.shape,
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
     )
     model.graph.register_initializer(value)
     return value

@@ -64,5 +64,5 @@ def _differences(config: dict[str, Any], kind: Kind) -> Iterator[str]:
 
 
 def _default(kind: Kind, key: str) -> Any:
-    """diffusers' default of a setting: as needed, but for those of the flow."""
+    """What diffusers takes where a file does not say: as needed, but for those of the flow."""
     return {"prediction_type": "epsilon", "use_flow_sigmas": False}.get(key, kind.needed[key])

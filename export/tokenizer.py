@@ -43,7 +43,7 @@ def _check(path: Path, folder: Path) -> None:
 
     try:
         Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  the library raises bare exceptions
+    except Exception as error:  # the library raises no narrower one
         raise CheckpointError(
             f"{folder} has a tokenizer that cannot be read ({error}); download it again"
         ) from None

@@ -1,4 +1,4 @@
-"""A module → an ONNX graph, traced without weights: none are in memory, so a model of any size fits.
+"""A module → an ONNX graph, traced without weights, so that a model of any size fits in memory.
 
 `torch.export` runs the module on tensors that have shapes only. The weights are streamed into the
 bundle afterwards (`weights.py`), straight from the checkpoint.
@@ -7,10 +7,7 @@ bundle afterwards (`weights.py`), straight from the checkpoint.
 from __future__ import annotations
 
 import inspect
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..engine.bundle import TensorSpec
@@ -41,7 +38,7 @@ def trace(graph: Graph) -> ir.Model:
     module = graph.build(lambda: mode).eval().requires_grad_(False)
     arguments = _samples(graph, mode)
     axes = inspect.signature(module.forward).bind(*_dynamic_shapes(graph)).arguments
-    with _quiet(), torch.no_grad():
+    with torch.no_grad():
         program = torch.export.export(module, arguments, dynamic_shapes=dict(axes), strict=False)
         exported = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False
@@ -99,17 +96,3 @@ def _dynamic_shapes(graph: Graph) -> tuple[dict[int, Any], ...]:
         {i: dim(axis) for i, axis in enumerate(spec.shape) if isinstance(axis, str)}
         for spec in graph.inputs
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on its own dependencies from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

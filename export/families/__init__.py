@@ -11,6 +11,7 @@ from ...errors import CheckpointError
 from ..checkpoint import Checkpoint
 from ..facts import Facts
 from ..graph import Graph
+from ..verify import Reference
 
 
 class Family(Protocol):
@@ -34,6 +35,9 @@ class Family(Protocol):
 
     def preview(self, checkpoint: Checkpoint) -> PreviewSpec:
         """The map from latents to RGB, fitted to the VAE."""
+
+    def reference(self, checkpoint: Checkpoint) -> Reference:
+        """The family's own code, to compare a bundle with."""
 
 
 def find(checkpoint: Checkpoint) -> Family:

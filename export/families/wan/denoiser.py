@@ -1,10 +1,11 @@
 """Wan's DiT as it is traced: diffusers' weights, with RoPE and attention rewritten for inference.
 
-Reference: diffusers, `models/transformers/transformer_wan.py`. Two things differ, neither of them
-in the result: rotary pairs lie half a head apart instead of side by side (the rows of `to_q`, `to_k`
-and their norms are permuted to match, see `rotary_halves`), and what has to be precise in half
-precision is cast where it happens: linear layers and attention run in the graph's precision; the
-residual stream, norms, modulation, RoPE and the timestep embedding in fp32.
+Reference: diffusers, `models/transformers/transformer_wan.py`. Rotary pairs lie half a head apart
+here instead of side by side, which does not change the result: the rows of `to_q`, `to_k` and their
+norms are permuted to match (see `rotary_halves`).
+
+In half precision, linear layers and attention are fp16; the residual stream, norms, modulation,
+RoPE and the timestep embedding are fp32.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def rotary_halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
     if not ROTATED.search(name):
         return weight
     order = torch.cat([torch.arange(0, head_dim, 2), torch.arange(1, head_dim, 2)])
-    return weight.unflatten(0, (-1, head_dim))[:, order].flatten(0, 1)
+    heads = torch.unflatten(weight, 0, (-1, head_dim))
+    return heads[:, order].flatten(0, 1)
 
 
 def set_precision(model: WanTransformer3DModel, dtype: torch.dtype) -> None:
@@ -60,13 +62,14 @@ class Denoiser(nn.Module):
     def forward(
         self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor
     ) -> Tensor:
+        """Predict the flow's velocity."""
         model = self.model
         sizes = [n // p for n, p in zip(hidden_states.shape[2:], self.patch_size, strict=True)]
         rope = self.rope(sizes)
         x = apply(model.patch_embedding, hidden_states).float().flatten(2).transpose(1, 2)
         temb = model.condition_embedder.time_embedder(self.timesteps(timestep))
         modulation = apply(model.condition_embedder.time_proj, F.silu(temb)).float()
-        modulation = modulation.unflatten(1, (6, -1))
+        modulation = torch.unflatten(modulation, 1, (6, -1))
         text = apply_all(
             _text_layers(model.condition_embedder.text_embedder), encoder_hidden_states
         )
@@ -78,7 +81,7 @@ class Denoiser(nn.Module):
 
     def unpatchify(self, x: Tensor, sizes: list[int]) -> Tensor:
         """(batch, patches, patch volume · channels) → (batch, channels, frames, height, width)."""
-        x = x.unflatten(1, sizes).unflatten(-1, (*self.patch_size, -1))
+        x = torch.unflatten(torch.unflatten(x, 1, sizes), -1, (*self.patch_size, -1))
         x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
         return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
@@ -93,6 +96,7 @@ class Timesteps(nn.Module):
         self.register_buffer("frequencies", exponents.exp(), persistent=False)
 
     def forward(self, timestep: Tensor) -> Tensor:
+        """Embed."""
         angles = timestep.unsqueeze(1) * self.get_buffer("frequencies")
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -113,14 +117,14 @@ class Rope(nn.Module):
         self.register_buffer("sin", reference.freqs_sin[:, ::2].clone(), persistent=False)
 
     def forward(self, sizes: list[int]) -> tuple[Tensor, Tensor]:
-        return self.spread(self.get_buffer("cos"), sizes), self.spread(
-            self.get_buffer("sin"), sizes
-        )
+        """The angles of so many patches along each axis."""
+        cos, sin = self.get_buffer("cos"), self.get_buffer("sin")
+        return self.spread(cos, sizes), self.spread(sin, sizes)
 
     def spread(self, table: Tensor, sizes: list[int]) -> Tensor:
         """A table by position → one by patch, in the order of the flattened patches."""
         parts = []
-        for axis, part in enumerate(table.split(self.widths, dim=1)):
+        for axis, part in enumerate(torch.split(table, self.widths, dim=1)):
             shape = [1, 1, 1, -1]
             shape[axis] = sizes[axis]
             parts.append(part[: sizes[axis]].view(shape).expand(*sizes, -1))
@@ -138,17 +142,18 @@ def run_block(
     x = x + attend(block.attn1, h, h, rope) * gate
     x = x + attend(block.attn2, block.norm2(x), text)
     h = block.norm3(x) * (1 + ff_scale) + ff_shift
-    return x + apply_all(_feed_forward_layers(block.ffn), h).float() * ff_gate
+    out: Tensor = x + apply_all(_feed_forward_layers(block.ffn), h).float() * ff_gate
+    return out
 
 
 def attend(
     attention: Any, x: Tensor, source: Tensor, rope: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
     """Attention of x on a source (itself or the text), fp32 in and out."""
-    heads = attention.heads
-    query = attention.norm_q(apply(attention.to_q, x).float()).unflatten(2, (heads, -1))
-    key = attention.norm_k(apply(attention.to_k, source).float()).unflatten(2, (heads, -1))
-    value = apply(attention.to_v, source).unflatten(2, (heads, -1))
+    heads = (attention.heads, -1)
+    query = torch.unflatten(attention.norm_q(apply(attention.to_q, x).float()), 2, heads)
+    key = torch.unflatten(attention.norm_k(apply(attention.to_k, source).float()), 2, heads)
+    value = torch.unflatten(apply(attention.to_v, source), 2, heads)
     if rope is not None:
         query, key = rotate(query, *rope), rotate(key, *rope)
     out = F.scaled_dot_product_attention(

@@ -101,12 +101,14 @@ class Decoding:
         self.vae = settings.vae(checkpoint)
         self.module = vae.Decoder
 
-    def source(self, first: bool) -> TensorSpec:
+    def source(self, *, first: bool) -> TensorSpec:
+        """What a call takes, beside the caches."""
         del first
         return _spec("latents", ("batch", self.vae.z_dim, 1, *LATENT))
 
-    def result(self, first: bool) -> TensorSpec:
-        return _spec("frames", _frame_axes(self.vae, first))
+    def result(self, *, first: bool) -> TensorSpec:
+        """What a call gives, beside the caches."""
+        return _spec("frames", _frame_axes(self.vae, first=first))
 
 
 class Encoding:
@@ -118,10 +120,12 @@ class Encoding:
         self.vae = settings.vae(checkpoint)
         self.module = vae.Encoder
 
-    def source(self, first: bool) -> TensorSpec:
-        return _spec("frames", _frame_axes(self.vae, first))
+    def source(self, *, first: bool) -> TensorSpec:
+        """What a call takes, beside the caches."""
+        return _spec("frames", _frame_axes(self.vae, first=first))
 
-    def result(self, first: bool) -> TensorSpec:
+    def result(self, *, first: bool) -> TensorSpec:
+        """What a call gives, beside the caches."""
         del first
         return _spec("latents", ("batch", self.vae.z_dim, 1, *LATENT))
 
@@ -146,13 +150,13 @@ def vae_graphs(
         dtype = CACHE_TYPES[precision]
         return tuple(_spec(f"{prefix}.{i:02}", shape, dtype) for i, shape in enumerate(axes))
 
-    def graph(call: str, first: bool) -> Graph:
+    def graph(call: str, *, first: bool) -> Graph:
         return Graph(
             name=f"{way.name}_{call}",
             component=component,
             build=build,
-            inputs=(way.source(first), *(() if first else caches("cache"))),
-            outputs=(way.result(first), *caches("new_cache")),
+            inputs=(way.source(first=first), *(() if first else caches("cache"))),
+            outputs=(way.result(first=first), *caches("new_cache")),
             data=f"{way.name}.data",
             precision=precision,
         )
@@ -187,7 +191,7 @@ def _times(factor: int, axis: str) -> str:
     return axis if factor == 1 else f"{factor}*{axis}"
 
 
-def _frame_axes(config: Any, first: bool) -> tuple[int | str, ...]:
+def _frame_axes(config: Any, *, first: bool) -> tuple[int | str, ...]:
     factor, (height, width) = config.scale_factor_spatial, LATENT
     frames = 1 if first else config.scale_factor_temporal
     return ("batch", 3, frames, _times(factor, height), _times(factor, width))

@@ -29,9 +29,7 @@ def fit(checkpoint: Checkpoint) -> PreviewSpec:
     """
     from diffusers import AutoencoderKLWan
 
-    vae = AutoencoderKLWan.from_pretrained(
-        checkpoint.folder("vae"), torch_dtype=torch.float32, use_safetensors=True
-    )
+    vae = AutoencoderKLWan.from_pretrained(checkpoint.folder("vae"), use_safetensors=True)
     scale = vae.config.scale_factor_spatial
     generator = torch.Generator().manual_seed(0)
     sources, targets = [], []
@@ -57,9 +55,9 @@ def random_image(size: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def encode(vae: AutoencoderKLWan, image: Tensor) -> Tensor:
-    """The normalised latents of an image shown as a still clip, (latent frames · pixels, channels)."""
+    """Normalised latents of an image shown as a still clip, (frames · pixels, channels)."""
     clip = image[None, :, None].expand(1, -1, FRAMES, -1, -1)
-    latents = vae.encode(clip).latent_dist.mode()[0].flatten(1).T
+    latents: Tensor = vae.encode(clip).latent_dist.mode()[0].flatten(1).T
     mean, std = torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
     return (latents - mean) / std
 

@@ -24,5 +24,5 @@ def vae(checkpoint: Checkpoint) -> SimpleNamespace:
 
 
 def _settings(kind: type, config: dict[str, Any]) -> SimpleNamespace:
-    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    parameters = inspect.signature(kind).parameters.values()
     return SimpleNamespace(**{p.name: config.get(p.name, p.default) for p in parameters})

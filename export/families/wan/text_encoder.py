@@ -41,8 +41,9 @@ class TextEncoder(nn.Module):
         self.register_buffer("buckets", bucket_table(model.config), persistent=False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embed prompts; a token that the mask hides is not attended to."""
         encoder = self.model.encoder
-        x = encoder.embed_tokens(input_ids).float()
+        x: Tensor = encoder.embed_tokens(input_ids).float()
         distances = self.distances(input_ids.shape[1])
         hidden = torch.finfo(torch.float32).min
         mask = (1.0 - attention_mask.float())[:, None, None, :] * hidden
@@ -55,14 +56,15 @@ class TextEncoder(nn.Module):
         """For each pair of tokens, the place of their distance in the table of buckets."""
         positions = torch.arange(tokens)
         relative = positions.unsqueeze(0) - positions.unsqueeze(1)
-        return relative.clamp(-self.reach, self.reach) + self.reach
+        places: Tensor = relative.clamp(-self.reach, self.reach) + self.reach
+        return places
 
     def attend(self, layer: Any, x: Tensor, mask: Tensor, distances: Tensor) -> Tensor:
         """Self-attention with the layer's own bias of relative positions."""
         attention = layer.SelfAttention
         h = normalize(layer.layer_norm, x)
         query, key, value = (
-            apply(linear, h).float().unflatten(2, (attention.n_heads, -1)).transpose(1, 2)
+            torch.unflatten(apply(linear, h).float(), 2, (attention.n_heads, -1)).transpose(1, 2)
             for linear in (attention.q, attention.k, attention.v)
         )
         by_distance = attention.relative_attention_bias(self.get_buffer("buckets"))
@@ -106,4 +108,5 @@ def activate(activation: nn.Module, x: Tensor) -> Tensor:
 
 
 def normalize(norm: Any, x: Tensor) -> Tensor:
+    """RMS norm, in fp32 as its weights are."""
     return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """What one call remembers of the last: caches are taken in order, and left for the next call."""
+    """What a call remembers of the last one: caches, taken and left in the order of the layers."""
 
     def __init__(self, caches: Iterable[Tensor] | None) -> None:
         self._past = None if caches is None else iter(caches)
@@ -36,7 +36,7 @@ class Stream:
         return self._past is None
 
     def extend(self, x: Tensor, frames: int) -> Tensor:
-        """x after the last frames of its past; what the next call needs of both is kept."""
+        """Put the last frames of its past before x, and keep what the next call needs of both."""
         shape = (*x.shape[:2], frames, *x.shape[3:])
         past = x.new_zeros(shape) if self._past is None else next(self._past)
         whole = torch.cat([past, x], dim=2)
@@ -64,6 +64,7 @@ class Decoder(nn.Module):
         self.model: Any = model
 
     def forward(self, latents: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        """Decode one latent frame."""
         stream = Stream(caches or None)
         decoder = self.model.decoder
         x = run_conv(self.model.post_quant_conv, latents.to(decoder.conv_in.weight.dtype), stream)
@@ -88,6 +89,7 @@ class Encoder(nn.Module):
         self.model: Any = model
 
     def forward(self, frames: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        """Encode the frames of one latent frame."""
         stream = Stream(caches or None)
         encoder = self.model.encoder
         x = patchify(frames, self.model.config.patch_size or 1).to(encoder.conv_in.weight.dtype)
@@ -102,7 +104,8 @@ class Encoder(nn.Module):
 
 def run_layer(layer: Any, x: Tensor, stream: Stream) -> Tensor:
     """Run any layer of the encoder or decoder."""
-    return RUNNERS[type(layer)](layer, x, stream)
+    out: Tensor = RUNNERS[type(layer)](layer, x, stream)
+    return out
 
 
 def run_conv(conv: Any, x: Tensor, stream: Stream) -> Tensor:
@@ -114,6 +117,7 @@ def run_conv(conv: Any, x: Tensor, stream: Stream) -> Tensor:
 
 
 def run_residual(block: Any, x: Tensor, stream: Stream) -> Tensor:
+    """Two convolutions beside a shortcut."""
     shortcut = x
     if not isinstance(block.conv_shortcut, nn.Identity):
         shortcut = run_conv(block.conv_shortcut, x, stream)
@@ -123,6 +127,7 @@ def run_residual(block: Any, x: Tensor, stream: Stream) -> Tensor:
 
 
 def run_mid(block: Any, x: Tensor, stream: Stream) -> Tensor:
+    """Residual blocks with attention between them."""
     x = run_residual(block.resnets[0], x, stream)
     for attention, residual in zip(block.attentions, block.resnets[1:], strict=True):
         x = run_residual(residual, run_attention(attention, x, stream), stream)
@@ -132,15 +137,15 @@ def run_mid(block: Any, x: Tensor, stream: Stream) -> Tensor:
 def run_attention(block: Any, x: Tensor, stream: Stream) -> Tensor:
     """Attention over the pixels of each frame, with a single head."""
     del stream
-    batch, channels, time, height, width = x.shape
     frames = x.transpose(1, 2).flatten(0, 1)
     qkv = block.to_qkv(normalize(block.norm, frames)).flatten(2).transpose(1, 2).unsqueeze(1)
     out = F.scaled_dot_product_attention(*qkv.chunk(3, dim=-1))
-    out = block.proj(out.squeeze(1).transpose(1, 2).unflatten(2, (height, width)))
-    return x + out.unflatten(0, (batch, time)).transpose(1, 2)
+    out = block.proj(torch.unflatten(out.squeeze(1).transpose(1, 2), 2, x.shape[3:]))
+    return x + torch.unflatten(out, 0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
 def run_up(block: Any, x: Tensor, stream: Stream) -> Tensor:
+    """Residual blocks, then double the size."""
     for residual in block.resnets:
         x = run_residual(residual, x, stream)
     for upsampler in block.upsamplers or ():
@@ -149,6 +154,7 @@ def run_up(block: Any, x: Tensor, stream: Stream) -> Tensor:
 
 
 def run_residual_up(block: Any, x: Tensor, stream: Stream) -> Tensor:
+    """The same beside a shortcut that repeats channels as pixels."""
     source = x
     for residual in block.resnets:
         x = run_residual(residual, x, stream)
@@ -160,25 +166,27 @@ def run_residual_up(block: Any, x: Tensor, stream: Stream) -> Tensor:
 
 
 def run_residual_down(block: Any, x: Tensor, stream: Stream) -> Tensor:
+    """Residual blocks, then halve the size, beside a shortcut that averages pixels as channels."""
     source = x
     for residual in block.resnets:
         x = run_residual(residual, x, stream)
     if block.downsampler is not None:
         x = run_resample(block.downsampler, x, stream)
-    return x + block.avg_shortcut(source)
+    out: Tensor = x + block.avg_shortcut(source)
+    return out
 
 
 def run_resample(layer: Any, x: Tensor, stream: Stream) -> Tensor:
     """Halve or double the size, and in the 3D modes the frame rate of all but the first frame."""
     if layer.mode == "upsample3d":
         x = double_frames(layer.time_conv, x, stream)
-    batch, _, time, _, _ = x.shape
+    batch_and_time = (x.shape[0], x.shape[2])
     x = x.transpose(1, 2).flatten(0, 1)
     if layer.mode.startswith("upsample"):
         x = layer.resample[1](double_size(x))
     else:
         x = layer.resample(x)
-    x = x.unflatten(0, (batch, time)).transpose(1, 2)
+    x = torch.unflatten(x, 0, batch_and_time).transpose(1, 2)
     if layer.mode == "downsample3d":
         x = halve_frames(layer.time_conv, x, stream)
     return x
@@ -189,7 +197,7 @@ def double_frames(conv: Any, x: Tensor, stream: Stream) -> Tensor:
     if stream.first:
         stream.start(x, 2)
         return x
-    x = run_conv(conv, x, stream).unflatten(1, (2, -1))
+    x = torch.unflatten(run_conv(conv, x, stream), 1, (2, -1))
     return x.transpose(1, 2).transpose(2, 3).flatten(2, 3)
 
 
@@ -207,6 +215,7 @@ def double_size(x: Tensor) -> Tensor:
 
 
 def activate(norm: Any, x: Tensor) -> Tensor:
+    """Norm, then SiLU."""
     return F.silu(normalize(norm, x))
 
 
@@ -214,14 +223,15 @@ def normalize(norm: Any, x: Tensor) -> Tensor:
     """RMS norm over the channels, computed in fp32, given in the precision of x."""
     wide = x.float()
     length = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
-    return (wide / length * (norm.scale * norm.gamma)).to(x.dtype)
+    out: Tensor = wide / length * (norm.scale * norm.gamma)
+    return out.to(x.dtype)
 
 
 def patchify(x: Tensor, size: int) -> Tensor:
     """(batch, 3, frames, height, width) → (batch, 3·size², frames, height/size, width/size)."""
     if size == 1:
         return x
-    x = x.unflatten(4, (-1, size)).unflatten(3, (-1, size))
+    x = torch.unflatten(torch.unflatten(x, 4, (-1, size)), 3, (-1, size))
     return x.permute(0, 1, 6, 4, 2, 3, 5).flatten(1, 3)
 
 
@@ -229,7 +239,7 @@ def unpatchify(x: Tensor, size: int) -> Tensor:
     """The inverse of `patchify`."""
     if size == 1:
         return x
-    x = x.unflatten(1, (-1, size, size))
+    x = torch.unflatten(x, 1, (-1, size, size))
     return x.permute(0, 1, 4, 5, 3, 6, 2).flatten(5, 6).flatten(3, 4)
 
 

@@ -1,0 +1,140 @@
+"""diffusers' and transformers' own Wan, in fp32, to compare a bundle with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...checkpoint import Checkpoint
+from ...verify import Array, ClipRequest, Comparison, Run
+from ...weights import to_numpy
+
+TEXTS = ((1, 9, 9), (2, 40, 17), (1, 512, 512))
+"""Batch, tokens, and how many of them the last prompt has."""
+PATCHES = ((1, 1, 2, 3, 512), (2, 3, 4, 2, 77), (1, 2, 5, 7, 20))
+"""Batch, frames, height and width in patches, and tokens of text."""
+CLIPS = ((1, 2, 3), (2, 4, 2), (1, 5, 5))
+"""Batch, latent height and width; each has three latent frames."""
+
+
+class WanReference:
+    """`WanPipeline` with the checkpoint's weights; diffusers makes them fp32 if nothing is said."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+        from transformers import UMT5EncoderModel
+
+        path = checkpoint.path
+        self.pipeline: Any = WanPipeline.from_pretrained(
+            path,
+            text_encoder=UMT5EncoderModel.from_pretrained(
+                path / "text_encoder", dtype=torch.float32, use_safetensors=True
+            ),
+            transformer=WanTransformer3DModel.from_pretrained(
+                path / "transformer", use_safetensors=True
+            ),
+            vae=AutoencoderKLWan.from_pretrained(path / "vae", use_safetensors=True),
+        )
+        self.pipeline.set_progress_bar_config(disable=True)
+        self._random = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def compare(self, graphs: Sequence[str], run: Run) -> Iterator[Comparison]:
+        """Run what there is of the bundle's graphs beside the pipeline's modules."""
+        by_model: dict[str, Callable[[Run], Iterator[Comparison]]] = {
+            "text_encoder": self._text_encoder,
+            "denoiser": self._denoiser,
+            "vae_decoder": self._decoder,
+            "vae_encoder": self._encoder,
+        }
+        for model, compare in by_model.items():
+            if model in graphs or {f"{model}_first", f"{model}_next"} <= set(graphs):
+                yield from compare(run)
+
+    @torch.no_grad()
+    def clip(self, request: ClipRequest) -> NDArray[np.uint8]:
+        """The frames of a clip, from the request's noise."""
+        made = self.pipeline(
+            request.prompt,
+            width=request.width,
+            height=request.height,
+            num_frames=request.frames,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            latents=torch.from_numpy(request.latents),
+        )
+        frames: NDArray[np.uint8] = np.rint(made.frames[0] * 255).astype(np.uint8)
+        return frames
+
+    def _text_encoder(self, run: Run) -> Iterator[Comparison]:
+        model = self.pipeline.text_encoder
+        for batch, tokens, length in TEXTS:
+            ids = torch.randint(0, model.config.vocab_size, (batch, tokens), generator=self._random)
+            mask = torch.ones_like(ids)
+            mask[-1, length:] = 0
+            got = run("text_encoder", arrays(input_ids=ids, attention_mask=mask))["prompt_embeds"]
+            wanted = model(ids, mask).last_hidden_state.numpy()
+            shown = mask.numpy() == 1  # the rest is cut off
+            case = f"{batch} x {tokens} tokens"
+            yield Comparison("text_encoder", case, got[shown], wanted[shown])
+
+    def _denoiser(self, run: Run) -> Iterator[Comparison]:
+        model = self.pipeline.transformer
+        for batch, *patches, tokens in PATCHES:
+            sizes = [n * p for n, p in zip(patches, model.config.patch_size, strict=True)]
+            feeds = {
+                "hidden_states": self._noise(batch, model.config.in_channels, *sizes),
+                "timestep": torch.rand(batch, generator=self._random) * 1000,
+                "encoder_hidden_states": self._noise(batch, tokens, model.config.text_dim),
+            }
+            got = run("denoiser", arrays(**feeds))["sample"]
+            wanted = model(**feeds, return_dict=False)[0].numpy()
+            case = f"{batch} x {' x '.join(map(str, sizes))}, {tokens} tokens"
+            yield Comparison("denoiser", case, got, wanted)
+
+    def _decoder(self, run: Run) -> Iterator[Comparison]:
+        vae = self.pipeline.vae
+        for batch, height, width in CLIPS:
+            latents = self._noise(batch, vae.config.z_dim, 3, height, width)
+            wanted = vae.decode(latents, return_dict=False)[0]
+            pieces, results = torch.split(latents, 1, 2), torch.split(wanted, [1, 4, 4], 2)
+            yield from stream(run, "vae_decoder", ("latents", pieces), ("frames", results))
+
+    def _encoder(self, run: Run) -> Iterator[Comparison]:
+        vae = self.pipeline.vae
+        scale = vae.config.scale_factor_spatial
+        for batch, height, width in CLIPS:
+            frames = self._noise(batch, 3, 9, height * scale, width * scale).clamp(-1, 1)
+            wanted = vae.encode(frames).latent_dist.mode()
+            pieces, results = torch.split(frames, [1, 4, 4], 2), torch.split(wanted, 1, 2)
+            yield from stream(run, "vae_encoder", ("frames", pieces), ("latents", results))
+
+    def _noise(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._random)
+
+
+def stream(
+    run: Run,
+    model: str,
+    source: tuple[str, Sequence[Tensor]],
+    result: tuple[str, Sequence[Tensor]],
+) -> Iterator[Comparison]:
+    """Run *first* on the first piece and *next* on the others, caches handed on; compare all."""
+    caches: dict[str, Array] = {}
+    for index, (piece, wanted) in enumerate(zip(source[1], result[1], strict=True)):
+        graph = f"{model}_{'next' if index else 'first'}"
+        outputs = run(graph, {source[0]: to_numpy(piece), **caches})
+        batch, _, frames, height, width = piece.shape
+        case = f"{batch} x {frames} x {height} x {width}" + (f", call {index + 1}" if index else "")
+        yield Comparison(graph, case, outputs.pop(result[0]), wanted.numpy())
+        caches = {name.removeprefix("new_"): cache for name, cache in outputs.items()}
+
+
+def arrays(**tensors: Tensor) -> dict[str, Array]:
+    """Tensors as arrays, by name."""
+    return {name: to_numpy(tensor) for name, tensor in tensors.items()}
