@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import Protocol
@@ -199,7 +198,7 @@ def _taken(path: Path) -> UserError:
 
 
 def _beside(path: Path) -> Path:
-    return path.absolute().with_name(f".mutoscope-{secrets.token_hex(8)}")
+    return path.absolute().with_name(f".mutoscope-{os.urandom(8).hex()}")
 
 
 def _rename_new(part: Path, path: Path) -> None:

@@ -77,5 +77,4 @@ class VideoFile:
 
     def _mux(self, packet: Packet[VideoStream]) -> None:
         packet.stream = self._stream
-        packet.duration = 1
         self._container.mux(packet)

@@ -74,9 +74,10 @@ def test_queue_is_bounded(
         while len(put) < QUEUE_FRAMES + 1:
             time.sleep(0.01)
         time.sleep(0.15)
-        assert len(put) == QUEUE_FRAMES + 1
+        put_while_waiting = len(put)
         go.set()
         producer.join()
+    assert put_while_waiting == QUEUE_FRAMES + 1
     assert len(put) == len(list((tmp_path / "c").iterdir())) == 100
 
 
