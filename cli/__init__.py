@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,10 +59,15 @@ def group() -> None:
     """
 
 
+class Interruption(BaseException):
+    """Ctrl-C or SIGTERM. click would print an empty line for a KeyboardInterrupt."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, then exit: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
     logging.basicConfig(level=logging.INFO, format="mutoscope: %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, _interrupt)
     try:
         group.main(arguments, prog_name="mutoscope", standalone_mode=False)
     except click.exceptions.Exit as request:
@@ -70,15 +76,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error.format_message(), error.exit_code)
     except MutoscopeError as error:
         _fail(str(error), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; nothing was written", INTERRUPTED)
+    except Interruption:
+        _say("interrupted; nothing was written")
+        # an engine may be in the middle of an operation that takes seconds: do not wait for it
+        os._exit(INTERRUPTED)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise Interruption
 
 
 def _fail(message: str, exit_code: int) -> None:
-    line = " ".join(message.split())
-    click.echo(f"mutoscope: error: {line}", err=True)
+    _say(message)
     sys.exit(exit_code)
+
+
+def _say(message: str) -> None:
+    click.echo(f"mutoscope: error: {' '.join(message.split())}", err=True)

@@ -35,6 +35,17 @@ def choose(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
     return encoder
 
 
+def announcement(encoder: Encoder) -> str | None:
+    """What to tell of an encoder that was chosen automatically; `None` where there is no choice."""
+    if not _hardware(encoder.codec):
+        return None
+    if encoder.hardware:
+        return f"encoding {encoder.codec} in hardware with {encoder.name}"
+    return (
+        f"encoding {encoder.codec} in software with {encoder.name}: no hardware encoder works here"
+    )
+
+
 def failure(encoder: Encoder, spec: ClipSpec) -> str | None:
     """Open the encoder and encode one frame of the clip's size: why it fails, or `None`."""
     import av
@@ -64,18 +75,16 @@ def _named(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
 
 
 def _automatic(codec: str, spec: ClipSpec) -> Encoder:
-    problems = []
-    for encoder in HARDWARE:
-        if encoder.codec != codec:
-            continue
-        if (problem := failure(encoder, spec)) is None:
-            log.info("encoding %s in hardware with %s", codec, encoder.name)
+    for encoder in _hardware(codec):
+        problem = failure(encoder, spec)
+        if problem is None:
             return encoder
-        problems.append(f"{encoder.name}: {problem}")
-    chosen = _software(codec)
-    if problems:
-        log.info("encoding %s in software with %s (%s)", codec, chosen.name, "; ".join(problems))
-    return chosen
+        log.debug("%s does not work here: %s", encoder.name, problem)
+    return _software(codec)
+
+
+def _hardware(codec: str) -> list[Encoder]:
+    return [encoder for encoder in HARDWARE if encoder.codec == codec]
 
 
 def _software(codec: str) -> Encoder:

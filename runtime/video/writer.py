@@ -19,7 +19,7 @@ from .encoders import Encoder
 from .failures import file_errors
 from .files import Output, OutputFile, OutputFolder
 from .formats import FOLDER, Format, format_of
-from .selection import choose
+from .selection import announcement, choose
 from .sink import Frame, Sink
 from .spec import ClipSpec
 
@@ -70,7 +70,9 @@ def open_writer(
     _check_fits(format_, spec, quality)
     kind = OutputFolder if format_ is FOLDER else OutputFile
     output = kind(Path(path), overwrite=overwrite)
-    return ClipWriter(output, format_, choose(format_, codec, encoder, spec), spec)
+    chosen = choose(format_, codec, encoder, spec)
+    note = announcement(chosen) if encoder == "auto" else None
+    return ClipWriter(output, format_, chosen, spec, note)
 
 
 class ClipWriter:
@@ -84,12 +86,20 @@ class ClipWriter:
         seconds: time spent on opening, encoding and writing so far.
     """
 
-    def __init__(self, output: Output, format_: Format, encoder: Encoder, spec: ClipSpec) -> None:
+    def __init__(
+        self,
+        output: Output,
+        format_: Format,
+        encoder: Encoder,
+        spec: ClipSpec,
+        note: str | None = None,
+    ) -> None:
         self.path = output.path
         self.format = format_
         self.encoder = encoder
         self.spec = spec
         self.seconds = 0.0
+        self._note = note
         self._output = output
         self._sink: Sink | None = None
         self._count = 0
@@ -111,6 +121,8 @@ class ClipWriter:
         except BaseException:
             self.abort()
             raise
+        if self._note:
+            log.info("%s", self._note)
         self._log_padding()
         self.seconds += time.perf_counter() - start
 
