@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import MutoscopeError, UserError, unknown
 
 INTERRUPTED = 130
+RETRY_SECONDS = 0.05
 
 COMMANDS = {
     "bench": "measure every stage and whole clips here",
@@ -66,8 +67,9 @@ class Interruption(BaseException):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, then exit: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
     logging.basicConfig(level=logging.INFO, format="mutoscope: %(message)s", stream=sys.stderr)
-    for kind in (signal.SIGINT, signal.SIGTERM):
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(kind, _interrupt)
+    sys.unraisablehook = _interrupt_again
     try:
         group.main(arguments, prog_name="mutoscope", standalone_mode=False)
     except click.exceptions.Exit as request:
@@ -84,6 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise Interruption
+
+
+def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python swallows what is raised inside a `__del__`: if that was an interruption, repeat it."""
+    if issubclass(lost.exc_type, Interruption):
+        signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _fail(message: str, exit_code: int) -> None:

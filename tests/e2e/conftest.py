@@ -43,6 +43,7 @@ def run(
 ) -> Callable[..., Outcome]:
     """Runs the command line in this process, whose signals stay pytest's."""
     monkeypatch.setattr(signal, "signal", lambda kind, handler: None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
     def run(*arguments: object) -> Outcome:
         capfd.readouterr()

@@ -52,6 +52,33 @@ def test_interrupted_while_decoding(start: Start, folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+SWALLOWED = """
+import click, signal, sys, time, types
+class Careless:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0)
+@click.command()
+def command():
+    Careless()
+    time.sleep(20)
+sys.modules["mutoscope.cli.generate"] = types.SimpleNamespace(command=command)
+from mutoscope.cli import main
+main(["generate"])
+"""
+
+
+def test_interrupted_inside_a_finalizer(folder: Path) -> None:
+    """Python swallows an exception there; the program still ends."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SWALLOWED], cwd=folder, capture_output=True, text=True
+    )
+    assert time.monotonic() - began < 5
+    assert done.returncode == 130
+    assert done.stderr == "mutoscope: error: interrupted; nothing was written\n"
+
+
 def test_disk_full(folder: Path) -> None:
     """A limit on file size makes writing fail as a full disk does."""
     done = subprocess.run(
