@@ -1,0 +1,118 @@
+"""`python -m mutoscope.export.mini`: train and evaluate the embedded model."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ...errors import MissingExtraError, MutoscopeError, UserError
+
+INTERRUPTED = 130
+NEEDED = ("torch", "diffusers", "transformers", "safetensors", "PIL")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """Train the embedded model from nothing, and measure it.
+
+    Example: python -m mutoscope.export.mini train all --out out/mini
+    """
+    for package in NEEDED:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError({"PIL": "pillow"}.get(package, package), "export")
+
+
+@group.command("train")
+@click.argument("stage")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to work in.")
+@click.option("--device", type=click.Choice(DEVICES), default="auto", help="auto: a GPU if any.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--minutes", type=click.FloatRange(0), help="Time for all chosen stages together.")
+@click.option("--steps", type=click.IntRange(0), help="Steps of each stage instead of minutes.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the denoiser (GPU).")
+def train_command(
+    stage: str,
+    out: Path,
+    device: str,
+    seed: int,
+    minutes: float | None,
+    steps: int | None,
+    compiled: bool,
+) -> None:
+    """Train STAGE: vae, text, latents, dit, checkpoint, or all of them.
+
+    Finished stages are left alone; one that was interrupted goes on from its last state. The same
+    command does both: run it again until it is through.
+
+    Example: python -m mutoscope.export.mini train all --out out/mini
+    """
+    from .stages import MAIN, Order, budgets, recipe_for, train
+    from .workplace import Workplace
+
+    device = _device(device)
+    names = MAIN if stage == "all" else (stage,)
+    recipe = recipe_for(device, seed)
+    plan = budgets(recipe, names, minutes, steps)
+    train(names, Order(recipe, Workplace(out), device, plan, compiled))
+
+
+@group.command("evaluate")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--device", type=click.Choice(DEVICES), default="auto", help="auto: a GPU if any.")
+@click.option("--prompts", type=click.IntRange(1), default=208, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=30, show_default=True)
+@click.option("--guidance", type=click.FloatRange(0), default=4.0, show_default=True)
+def evaluate_command(
+    checkpoint: Path, target: Path, device: str, prompts: int, steps: int, guidance: float
+) -> None:
+    """Measure CHECKPOINT on held-out prompts; writes table, records and a sheet into TARGET.
+
+    Example: python -m mutoscope.export.mini evaluate out/mini/checkpoint/model out/scores
+    """
+    from .evaluate import Sampling, evaluate
+    from .recipe import SHAPES
+    from .stages import quiet, writing
+
+    quiet()
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+        sampling = Sampling(prompts, SHAPES[0], steps, guidance)
+        click.echo(evaluate(checkpoint, target, sampling, _device(device)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, then exit: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    try:
+        group.main(arguments, prog_name="python -m mutoscope.export.mini", standalone_mode=False)
+    except click.exceptions.Exit as request:
+        sys.exit(request.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except MutoscopeError as error:
+        _fail(str(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; the same command goes on from the last state", INTERRUPTED)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError("PyTorch finds no CUDA device here; use --device cpu")
+    return ("cuda" if available else "cpu") if name == "auto" else name
+
+
+def _fail(message: str, exit_code: int) -> None:
+    click.echo(f"mutoscope: error: {' '.join(message.split())}", err=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

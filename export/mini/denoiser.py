@@ -1,0 +1,186 @@
+"""The denoiser's stage: noise to latents, told by a caption; the text encoder learns beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .captions import caption
+from .clips import proportionate
+from .flow import noised, sample_sigmas, weighted_error
+from .latents import Latents, read_latents, read_statistics
+from .padding import LENGTHS, make_paddable, padded
+from .recipe import TIME_STEPS, Recipe
+from .samples import PROMPTS, pipeline, sample
+from .sheets import sheet
+from .text_encoder import encode, position_groups, tokenize
+from .tokenizer import load_tokenizer
+from .training import Batch, Metrics, Phase, mix, parameters_of
+from .workplace import Workplace
+
+FOREGROUND_WEIGHT = 2.0
+GATE = 0.3
+SHEET_STEPS = 12
+
+
+@dataclass(frozen=True)
+class CaptionedLatents(Dataset[Batch]):
+    """Which latents are in a batch, and what is said of them; the latents stay on the device.
+
+    Attributes:
+        latents: by shape.
+        tokenizer: of the captions.
+        batch: how many of the first shape; of others in proportion.
+        dropout: how often a caption is empty.
+        seed: of choices and captions.
+    """
+
+    latents: Sequence[Latents]
+    tokenizer: Any
+    batch: int
+    dropout: float
+    seed: int
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, step))
+        shares = np.array([found.shape.share for found in self.latents])
+        place = int(rng.choice(len(shares), p=shares / shares.sum()))
+        chosen = self.latents[place]
+        n = proportionate(self.batch, chosen.shape, self.latents[0].shape)
+        rows = rng.integers(len(chosen.scenes), size=n)
+        captions = [
+            "" if rng.random() < self.dropout else caption(chosen.scenes[row], rng) for row in rows
+        ]
+        tokens, mask = tokenize(self.tokenizer, captions)
+        return {
+            "place": torch.tensor(place),
+            "rows": torch.from_numpy(rows),
+            "tokens": tokens,
+            "mask": mask,
+            "lengths": torch.from_numpy(rng.choice(LENGTHS, n)),
+        }
+
+
+class DenoiserTask:
+    """Tell noise from latents."""
+
+    name = "dit"
+
+    def __init__(self, recipe: Recipe, workplace: Workplace, device: str) -> None:
+        settings = recipe.denoiser
+        self.shape = recipe.shapes[0]
+        self.shift = settings.shift
+        self.text_encoder, self.tokenizer = load_text(workplace.product("text"), device)
+        width = self.text_encoder.config.d_model
+        self.denoiser = make_denoiser(settings.model, width, recipe.seed).to(device)
+        self.vae = load_vae(workplace, device)
+        self.latents = read_latents(workplace, recipe.shapes, device)
+        self.processor = make_paddable(self.denoiser)
+        self.groups = [
+            (parameters_of(self.denoiser), 1.0),
+            *position_groups(self.text_encoder, settings.text_rate),
+        ]
+        self.phases = (
+            Phase(
+                CaptionedLatents(
+                    described(self.latents),
+                    self.tokenizer,
+                    settings.batch,
+                    settings.caption_dropout,
+                    mix(recipe.seed, 5),
+                )
+            ),
+        )
+
+    def loss(
+        self, batch: Batch, random: torch.Generator, progress: float
+    ) -> tuple[Tensor, Metrics]:
+        """The velocity's squared error; objects count three times."""
+        clean, mask = gather(self.latents, batch)
+        noise = torch.randn(clean.shape, generator=random, device=clean.device)
+        sigmas = sample_sigmas(len(clean), random, self.shift)
+        states = encode(self.text_encoder, batch["tokens"], batch["mask"])
+        with padded(self.processor, batch["mask"], batch["lengths"]):
+            found = velocity(self.denoiser, noised(clean, sigmas, noise), sigmas, states)
+        wanted = noise - clean
+        plain = ((found.float() - wanted) ** 2).mean()
+        return weighted_error(found, wanted, mask, FOREGROUND_WEIGHT), {"mse": plain}
+
+    def sheet(self) -> NDArray[np.uint8]:
+        """A few prompts' clips, in few steps."""
+        pipe = pipeline(self.vae, self.text_encoder, self.tokenizer, self.denoiser)
+        clips = sample(pipe, PROMPTS, self.shape, steps=SHEET_STEPS)
+        return sheet([[clip] for clip in clips])
+
+    def save(self, folder: Path) -> None:
+        """Write denoiser, text encoder and tokenizer into subfolders."""
+        self.denoiser.save_pretrained(folder / "transformer")
+        self.text_encoder.save_pretrained(folder / "text_encoder")
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def make_denoiser(model: Any, text_width: int, seed: int) -> Any:
+    """A new `WanTransformer3DModel` that begins by predicting nothing, its gates ajar."""
+    from diffusers import WanTransformer3DModel
+
+    torch.manual_seed(seed)
+    denoiser = WanTransformer3DModel(**model, text_dim=text_width)
+    with torch.no_grad():
+        denoiser.proj_out.weight.zero_()
+        denoiser.proj_out.bias.zero_()
+        for block in denoiser.blocks:
+            block.scale_shift_table[:, [2, 5]] += GATE
+    return denoiser.train()
+
+
+def load_denoiser(folder: Path, device: str) -> Any:
+    """The denoiser that an earlier stage wrote."""
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel.from_pretrained(folder / "transformer").to(device)
+
+
+def load_text(folder: Path, device: str) -> tuple[Any, Any]:
+    """The text encoder and the tokenizer that an earlier stage wrote."""
+    from transformers import UMT5EncoderModel
+
+    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder").to(device)
+    return encoder, load_tokenizer(folder / "tokenizer")
+
+
+def load_vae(workplace: Workplace, device: str) -> Any:
+    """The trained autoencoder, with its latents' statistics where they are measured."""
+    from diffusers import AutoencoderKLWan
+
+    vae = AutoencoderKLWan.from_pretrained(workplace.product("vae")).to(device)
+    if workplace.finished("latents"):
+        found = read_statistics(workplace.product("latents"))
+        vae.register_to_config(latents_mean=found.mean, latents_std=found.std)
+    return vae.eval().requires_grad_(False)
+
+
+def velocity(denoiser: Any, latents: Tensor, sigmas: Tensor, states: Tensor) -> Tensor:
+    """What the denoiser predicts, noise less latents, at noise levels (n,) or (n, tokens)."""
+    found: Tensor = denoiser(latents, sigmas * TIME_STEPS, states, return_dict=False)[0]
+    return found
+
+
+def gather(latents: Sequence[Latents], batch: Batch) -> tuple[Tensor, Tensor]:
+    """The latents float32 (n, channels, frames, height, width) of a batch, and their foreground."""
+    chosen = latents[int(batch["place"])]
+    rows = batch["rows"]
+    return chosen.values[rows].float(), chosen.mask[rows].float()
+
+
+def described(latents: Sequence[Latents]) -> list[Latents]:
+    """The same without tensors, for worker processes, which need the scenes only."""
+    nothing = torch.empty(0)
+    return [Latents(found.shape, nothing, nothing, found.scenes) for found in latents]

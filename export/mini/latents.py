@@ -1,0 +1,189 @@
+"""The stage between autoencoder and denoiser: many clips encoded once, and their statistics."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ...bench.adherence.scene import Object, Scene
+from ...errors import UserError
+from .clips import as_video, draw, foreground, latent_foreground, proportionate
+from .recipe import SPATIAL, Budget, ClipShape
+from .workplace import Workplace, read_json, write_whole
+
+STAGE = "latents"
+SHARDS = "shards"
+STATISTICS = "statistics.json"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Shards(Dataset[Any]):
+    """The clips of each shard by its number: a function of seed and number.
+
+    Attributes:
+        shapes: take turns by their shares, the first one first.
+        clips: how many clips of the first shape a shard has; of others in proportion.
+        seed: of the scenes.
+    """
+
+    shapes: tuple[ClipShape, ...]
+    clips: int
+    seed: int
+
+    def __getitem__(self, number: int) -> Any:
+        shape = self.shape(number)
+        rng = np.random.default_rng((self.seed, number))
+        clips, scenes = draw(rng, proportionate(self.clips, shape, self.shapes[0]), shape)
+        return torch.from_numpy(clips), scenes
+
+    def shape(self, number: int) -> ClipShape:
+        """The shape whose share is furthest behind when the shards before are counted."""
+        counts = np.zeros(len(self.shapes))
+        shares = np.array([shape.share for shape in self.shapes])
+        shares = shares / shares.sum()
+        for i in range(number + 1):
+            chosen = int(np.argmax(shares * (i + 1) - counts))
+            counts[chosen] += 1
+        return self.shapes[chosen]
+
+    def name(self, number: int) -> str:
+        """A shard's file."""
+        return f"{number:06d}-{self.shape(number).name}{SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of the latents, by channel."""
+
+    mean: list[float]
+    std: list[float]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """All encoded clips of one shape.
+
+    Attributes:
+        shape: of the clips.
+        values: float16 (n, channels, frames, height, width), normalised.
+        mask: bool (n, 1, frames, height, width), where objects are.
+        scenes: n of them.
+    """
+
+    shape: ClipShape
+    values: Tensor
+    mask: Tensor
+    scenes: Sequence[Scene]
+
+
+@torch.no_grad()
+def encode_clips(vae: Any, clips: Tensor) -> tuple[Tensor, Tensor]:
+    """Clips uint8 (n, frames, height, width, 3) → latent means and foreground."""
+    with torch.autocast(clips.device.type, torch.bfloat16):
+        means = vae.encode(as_video(clips)).latent_dist.mode().float()
+    return means, latent_foreground(foreground(clips), SPATIAL)
+
+
+def encode_shards(
+    vae: Any, shards: Shards, folder: Path, budget: Budget, device: str, workers: int
+) -> None:
+    """Encode shard after shard into the folder, where an earlier run stopped, then measure them."""
+    done = shard_files(folder)
+    step, spent = len(done), _seconds(done[-1]) if done else 0.0
+    began = time.monotonic() - spent
+    loader = DataLoader(shards, batch_size=None, sampler=range(step, 1 << 40), num_workers=workers)
+    batches = iter(loader)
+    while budget.progress(step, time.monotonic() - began) < 1:
+        clips, scenes = next(batches)
+        means, mask = encode_clips(vae, clips.to(device))
+        tensors = {"means": means.half().cpu().contiguous(), "mask": mask.bool().cpu()}
+        told = {
+            "scenes": json.dumps([asdict(scene) for scene in scenes]),
+            "seconds": json.dumps(time.monotonic() - began),
+        }
+        write_whole(folder / shards.name(step), save(tensors, metadata=told))
+        step += 1
+
+
+def write_statistics(shards: Path, folder: Path) -> None:
+    """Measure each latent channel's mean and standard deviation over all shards."""
+    count, total, squares = 0, 0.0, 0.0
+    for path in shard_files(shards):
+        means = _read(path)[0].numpy().astype(np.float64)
+        count += means.size // means.shape[1]
+        total = total + means.sum((0, 2, 3, 4))
+        squares = squares + (means**2).sum((0, 2, 3, 4))
+    mean = np.asarray(total) / count
+    std = np.sqrt(np.asarray(squares) / count - mean**2)
+    figures = {"mean": mean.round(5).tolist(), "std": std.round(5).tolist()}
+    write_whole(folder / STATISTICS, json.dumps(figures).encode())
+
+
+def read_statistics(folder: Path) -> Statistics:
+    """What `write_statistics` measured.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / STATISTICS
+    figures = read_json(path)
+    try:
+        return Statistics(**figures)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); remove {folder} and train latents"
+        ) from None
+
+
+def read_latents(workplace: Workplace, shapes: Sequence[ClipShape], device: str) -> list[Latents]:
+    """All shards of a finished stage, by shape, normalised."""
+    statistics = read_statistics(workplace.product(STAGE))
+    shards = workplace.stage(STAGE) / SHARDS
+    mean, std = (torch.tensor(v)[:, None, None, None] for v in (statistics.mean, statistics.std))
+    found = []
+    for shape in shapes:
+        files = [p for p in shard_files(shards) if p.stem.endswith(f"-{shape.name}")]
+        if not files:
+            continue
+        means, masks, scenes = zip(*map(_read, files), strict=True)
+        values = torch.cat([((m.float() - mean) / std).half() for m in means])
+        everything = [scene for part in scenes for scene in part]
+        found.append(Latents(shape, values.to(device), torch.cat(masks).to(device), everything))
+    return found
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The shards that are there, in order."""
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor, list[Scene]]:
+    try:
+        with safe_open(path, "pt") as file:
+            scenes = [_scene(found) for found in json.loads(file.metadata()["scenes"])]
+            return file.get_tensor("means"), file.get_tensor("mask"), scenes
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it and train latents") from None
+
+
+def _seconds(path: Path) -> float:
+    """How long all shards up to this one took."""
+    with safe_open(path, "pt") as file:
+        return float(file.metadata()["seconds"])
+
+
+def _scene(found: dict[str, Any]) -> Scene:
+    objects = tuple(Object(**item) for item in found.pop("objects"))
+    return Scene(objects, **found)

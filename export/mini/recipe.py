@@ -1,0 +1,247 @@
+"""The recipe: every setting that the trained weights depend on, for a CPU and for a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+TIME_STEPS = 1000
+"""The denoiser's time runs from 0 (clean) to this (noise), as in all Wan models."""
+
+SPATIAL = 8
+TEMPORAL = 4
+"""How many pixels, and how many frames after the first, lie in a latent one."""
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """A clip's size in pixels and frames, and how large a share of the clips has it."""
+
+    width: int
+    height: int
+    frames: int
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """As in "96x96x17"."""
+        return f"{self.width}x{self.height}x{self.frames}"
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the denoiser sees, at its patches of 2x2."""
+        latent_frames = 1 + (self.frames - 1) // TEMPORAL
+        return latent_frames * (self.height // SPATIAL // 2) * (self.width // SPATIAL // 2)
+
+
+SHAPES = (
+    ClipShape(96, 96, 17, 0.6),
+    ClipShape(64, 96, 17, 0.08),
+    ClipShape(96, 64, 17, 0.08),
+    ClipShape(128, 128, 17, 0.08),
+    ClipShape(96, 96, 1, 0.08),
+    ClipShape(96, 96, 33, 0.08),
+)
+"""The first one is the default."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a stage lasts: so many minutes, or so many steps where they are given."""
+
+    minutes: float = 1.0
+    steps: int | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """The share of the budget that is used up, from 0."""
+        if self.steps is not None:
+            return step / self.steps if self.steps else 1.0
+        return seconds / (60 * self.minutes) if self.minutes else 1.0
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """AdamW and its schedule: warm-up, a plateau, then a cosine down to a fiftieth.
+
+    Attributes:
+        learning_rate: the highest.
+        ema: the decay of the averaged weights, which are the ones kept.
+        warmup: in steps.
+        plateau: until this share of the budget the rate stays at its highest.
+        weight_decay: as AdamW takes it.
+    """
+
+    learning_rate: float
+    ema: float
+    warmup: int = 50
+    plateau: float = 0.0
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class VaeRecipe:
+    """The autoencoder: small crops at first, then whole clips while the rate falls.
+
+    Attributes:
+        model: what `AutoencoderKLWan` is made with.
+        crops: how many crops a batch has in the first phase.
+        crop_size: their side in pixels.
+        crop_frames: their length, 4n+1.
+        clips: how many clips of 96x96x17 a batch has in the second; of other shapes in proportion.
+        crop_phase: the share of the budget spent on crops.
+    """
+
+    model: Mapping[str, Any]
+    optimisation: Optimisation
+    crops: int
+    clips: int
+    crop_size: int = 48
+    crop_frames: int = 5
+    crop_phase: float = 0.5
+
+
+@dataclass(frozen=True)
+class TextRecipe:
+    """The text encoder, before it meets the denoiser.
+
+    Attributes:
+        model: what `UMT5Config` is made with, but for the size of the vocabulary.
+        captions: how many a batch has.
+    """
+
+    model: Mapping[str, Any]
+    optimisation: Optimisation
+    captions: int = 96
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe:
+    """The denoiser, with the text encoder learning beside it.
+
+    Attributes:
+        model: what `WanTransformer3DModel` is made with, but for the text encoder's width.
+        batch: how many latents of the default shape a batch has; of other shapes in proportion.
+        text_rate: the text encoder's learning rate, as a share of the denoiser's.
+        caption_dropout: how often a caption is left empty, for guidance.
+        shift: how far the sampled times lean to the noisy end.
+    """
+
+    model: Mapping[str, Any]
+    optimisation: Optimisation
+    batch: int
+    text_rate: float = 0.3
+    caption_dropout: float = 0.1
+    shift: float = 2.0
+
+
+@dataclass(frozen=True)
+class TuneRecipe:
+    """A stage that sets out from the trained denoiser: few steps, conditioning, or a style.
+
+    Attributes:
+        batch: as the denoiser's.
+    """
+
+    optimisation: Optimisation
+    batch: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All of it. The same recipe and seed on the same machine give the same weights.
+
+    Attributes:
+        minutes: each stage's budget.
+        shapes: of the clips that are trained on; the first is the default.
+        shard: how many clips are encoded at a time.
+        workers: processes that draw clips and captions; with none the training draws them itself.
+    """
+
+    vae: VaeRecipe
+    text: TextRecipe
+    denoiser: DenoiserRecipe
+    distilled: TuneRecipe
+    conditioned: TuneRecipe
+    lora: TuneRecipe
+    minutes: Mapping[str, float]
+    seed: int = 0
+    shapes: tuple[ClipShape, ...] = SHAPES
+    shard: int = 64
+    workers: int = 0
+
+
+VAE_MODEL = {
+    "base_dim": 24,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [True, True],
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+}
+TEXT_MODEL = {
+    "d_model": 128,
+    "d_kv": 32,
+    "d_ff": 256,
+    "num_layers": 3,
+    "num_heads": 4,
+    "dropout_rate": 0.0,
+    "feed_forward_proj": "gated-gelu",
+}
+DENOISER_MODEL = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 6,
+    "attention_head_dim": 32,
+    "in_channels": 16,
+    "out_channels": 16,
+    "freq_dim": 128,
+    "ffn_dim": 576,
+    "num_layers": 8,
+    "cross_attn_norm": True,
+    "rope_max_seq_len": 256,
+}
+
+CPU = Recipe(
+    vae=VaeRecipe(VAE_MODEL, Optimisation(1.5e-3, ema=0.99), crops=12, clips=1),
+    text=TextRecipe(TEXT_MODEL, Optimisation(2e-3, ema=0.99, weight_decay=0.0)),
+    denoiser=DenoiserRecipe(DENOISER_MODEL, Optimisation(1.2e-3, ema=0.995, plateau=0.3), batch=24),
+    distilled=TuneRecipe(Optimisation(3e-4, ema=0.99), batch=8),
+    conditioned=TuneRecipe(Optimisation(4e-4, ema=0.99), batch=24),
+    lora=TuneRecipe(Optimisation(1e-3, ema=0.98), batch=24),
+    minutes={
+        "vae": 75.0,
+        "text": 4.0,
+        "latents": 15.0,
+        "dit": 80.0,
+        "distill": 30.0,
+        "condition": 20.0,
+        "lora": 10.0,
+    },
+)
+"""Two cores, 2.9 hours to the checkpoint."""
+
+GPU = replace(
+    CPU,
+    vae=replace(CPU.vae, crops=256, clips=48, crop_phase=0.35),
+    text=replace(CPU.text, captions=512),
+    denoiser=replace(
+        CPU.denoiser, batch=256, optimisation=Optimisation(1.5e-3, ema=0.999, plateau=0.3)
+    ),
+    distilled=TuneRecipe(Optimisation(3e-4, ema=0.998), batch=128),
+    conditioned=TuneRecipe(Optimisation(4e-4, ema=0.998), batch=256),
+    lora=TuneRecipe(Optimisation(1e-3, ema=0.99), batch=128),
+    minutes={
+        "vae": 8.0,
+        "text": 1.0,
+        "latents": 1.5,
+        "dit": 8.0,
+        "distill": 4.0,
+        "condition": 3.0,
+        "lora": 1.0,
+    },
+    shard=256,
+    workers=14,
+)
+"""One data-centre GPU with 16 cores beside it, 19 minutes to the checkpoint."""

@@ -1,0 +1,161 @@
+"""The stages of the recipe, in order: what each needs, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError, unknown
+from .recipe import CPU, GPU, Budget, Optimisation, Recipe
+from .workplace import Workplace
+
+MAIN = ("vae", "text", "latents", "dit", "checkpoint")
+"""From nothing to the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One training: what is made, where, and on what.
+
+    Attributes:
+        recipe: of the model.
+        workplace: the folder.
+        device: "cpu" or "cuda".
+        budgets: by stage.
+        compile: whether denoisers are compiled, which pays on a GPU.
+        save_seconds: how often states are written.
+    """
+
+    recipe: Recipe
+    workplace: Workplace
+    device: str
+    budgets: dict[str, Budget]
+    compile: bool = False
+    save_seconds: float = 60.0
+
+
+def train(names: tuple[str, ...], order: Order) -> None:
+    """Run stages, those that are finished left out, one under way from where it stopped.
+
+    Raises:
+        UserError: an unknown stage, one that lacks an earlier one, a folder that cannot be used.
+    """
+    for name in names:
+        if name not in STAGES:
+            raise UserError(unknown("stage", name, [*STAGES, "all"]))
+    quiet()
+    with order.workplace.claimed(order.recipe), writing(order.workplace.path):
+        for name in names:
+            if not order.workplace.finished(name):
+                STAGES[name](order)
+
+
+def recipe_for(device: str, seed: int) -> Recipe:
+    """The recipe for a device."""
+    return replace(GPU if device == "cuda" else CPU, seed=seed)
+
+
+def budgets(
+    recipe: Recipe, names: tuple[str, ...], minutes: float | None, steps: int | None
+) -> dict[str, Budget]:
+    """The stages' budgets: the recipe's, or `minutes` shared out alike, or `steps` for each."""
+    whole = sum(recipe.minutes.get(name, 0.0) for name in names)
+    scale = 1.0 if minutes is None or not whole else minutes / whole
+    return {name: Budget(time * scale, steps) for name, time in recipe.minutes.items()}
+
+
+def _vae(order: Order) -> None:
+    from .vae import VaeTask
+
+    _learn(order, VaeTask(order.recipe, order.device), order.recipe.vae.optimisation)
+
+
+def _text(order: Order) -> None:
+    from .text_encoder import TextTask
+
+    _learn(order, TextTask(order.recipe, order.device), order.recipe.text.optimisation)
+
+
+def _latents(order: Order) -> None:
+    from .denoiser import load_vae
+    from .latents import SHARDS, Shards, encode_shards, write_statistics
+    from .training import mix
+
+    recipe, workplace = order.recipe, order.workplace
+    shards = Shards(recipe.shapes, recipe.shard, mix(recipe.seed, 4))
+    folder = workplace.stage("latents") / SHARDS
+    folder.mkdir(exist_ok=True)
+    vae = load_vae(workplace, order.device)
+    encode_shards(vae, shards, folder, order.budgets["latents"], order.device, recipe.workers)
+    workplace.finish("latents", partial(write_statistics, folder))
+
+
+def _denoiser(order: Order) -> None:
+    from .denoiser import DenoiserTask
+
+    task = DenoiserTask(order.recipe, order.workplace, order.device)
+    if order.compile:
+        task.denoiser.compile()
+    _learn(order, task, order.recipe.denoiser.optimisation)
+
+
+def _checkpoint(order: Order) -> None:
+    from .assemble import assemble
+
+    order.workplace.finish("checkpoint", partial(assemble, order.workplace))
+
+
+STAGES: dict[str, Callable[[Order], None]] = {
+    "vae": _vae,
+    "text": _text,
+    "latents": _latents,
+    "dit": _denoiser,
+    "checkpoint": _checkpoint,
+}
+
+
+def quiet() -> None:
+    """No progress bars for reading and writing small files."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say in one line why something could not be written; what was there before is still whole."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot write below {folder}: {reason}; once that is put right, the same command "
+            "goes on from the last state"
+        ) from error
+
+
+def _learn(order: Order, task: Any, optimisation: Optimisation) -> None:
+    """Train a task, keep its result, and drop the state that led there."""
+    from . import state
+    from .training import Run, Trainer, mix
+
+    recipe, workplace = order.recipe, order.workplace
+    run = Run(
+        workplace.stage(task.name),
+        order.device,
+        order.budgets[task.name],
+        mix(recipe.seed, *task.name.encode()),
+        recipe.workers,
+        order.save_seconds,
+    )
+    Trainer(task, optimisation, run).train()
+    workplace.finish(task.name, task.save)
+    (run.folder / state.FILE).unlink()

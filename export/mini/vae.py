@@ -1,0 +1,135 @@
+"""The autoencoder's stage: clips to latents of a 4x8x8th and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .clips import Crops, WholeClips, as_clips, as_video, foreground, held_out_clips
+from .recipe import Recipe
+from .sheets import sheet
+from .training import Batch, Metrics, Phase, mix, parameters_of
+
+GAIN = 1.73
+RESIDUAL_GAIN = 0.43
+LOG_VARIANCE = -6.0
+FOREGROUND_WEIGHT = 2.0
+MSE, L1, GRADIENT = 3.0, 0.5, 0.5
+KL = (2e-4, 5e-5)
+"""At the beginning and at the end."""
+
+
+class VaeTask:
+    """Reconstruct clips."""
+
+    name = "vae"
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        vae, shapes = recipe.vae, recipe.shapes
+        self.vae = make_vae(vae.model, recipe.seed).to(device)
+        self.groups = [(parameters_of(self.vae), 1.0)]
+        crops = Crops(shapes, vae.crops, vae.crop_size, vae.crop_frames, mix(recipe.seed, 1))
+        whole = WholeClips(shapes, vae.clips, mix(recipe.seed, 2))
+        self.phases = (Phase(crops, vae.crop_phase), Phase(whole))
+        self._shown = held_out_clips(6, shapes[0])[0]
+
+    def loss(
+        self, batch: Batch, random: torch.Generator, progress: float
+    ) -> tuple[Tensor, Metrics]:
+        """Pixels, edges and a thin prior on the latents; objects count three times."""
+        clips = batch["clips"]
+        video = as_video(clips)
+        posterior = self.vae.encode(video).latent_dist
+        mean, log_variance = posterior.mean.float(), posterior.logvar.float()
+        noise = torch.randn(mean.shape, generator=random, device=mean.device)
+        made = decode(self.vae, mean + noise * (0.5 * log_variance).exp()).float()
+        error = made - video
+        weight = 1 + FOREGROUND_WEIGHT * foreground(clips)
+        weight = weight / weight.mean()
+        mse = (weight * error**2).mean()
+        l1 = (weight * error.abs()).mean()
+        gradient = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+        prior = KL[0] * (KL[1] / KL[0]) ** min(progress, 1.0)
+        loss = MSE * mse + L1 * l1 + GRADIENT * gradient + prior * kl
+        return loss, {"mse": (error**2).mean(), "gradient": gradient, "kl": kl}
+
+    def sheet(self) -> NDArray[np.uint8]:
+        """Held-out clips, and beside them what the autoencoder makes of them."""
+        return sheet(list(zip(self._shown, reconstruct(self.vae, self._shown), strict=True)))
+
+    def save(self, folder: Path) -> None:
+        """Write the autoencoder in diffusers' format."""
+        for module in self.vae.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.vae.save_pretrained(folder)
+
+
+def make_vae(model: Any, seed: int) -> Any:
+    """A new `AutoencoderKLWan`, initialised so that signals keep their size through its depth.
+
+    With PyTorch's own initialisation a network of this form takes long to find colours at all.
+    """
+    from diffusers import AutoencoderKLWan
+
+    torch.manual_seed(seed)
+    unknown = model["z_dim"]
+    vae = AutoencoderKLWan(**model, latents_mean=[0.0] * unknown, latents_std=[1.0] * unknown)
+    with torch.no_grad():
+        for name, module in vae.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                module.weight.mul_(RESIDUAL_GAIN if name.endswith("conv2") else GAIN)
+                assert module.bias is not None
+                module.bias.zero_()
+        vae.quant_conv.bias[unknown:] = LOG_VARIANCE
+        vae.quant_conv.weight[unknown:] *= 0.1
+    return channels_last(vae)
+
+
+def channels_last(vae: Any) -> Any:
+    """The same autoencoder, its weights laid out as convolutions run fastest."""
+    for module in vae.modules():
+        if isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        elif isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return vae
+
+
+def decode(vae: Any, latents: Tensor) -> Tensor:
+    """`AutoencoderKLWan.decode` without its last clamp, past which no gradient comes back."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+
+    hidden = vae.post_quant_conv(latents)
+    cache = [None] * sum(isinstance(m, WanCausalConv3d) for m in vae.decoder.modules())
+    frames = [
+        vae.decoder(hidden[:, :, i : i + 1], feat_cache=cache, feat_idx=[0], first_chunk=i == 0)
+        for i in range(hidden.shape[2])
+    ]
+    video: Tensor = torch.cat(frames, 2)
+    size = vae.config.patch_size
+    return video if size is None else unpatchify(video, size)
+
+
+@torch.no_grad()
+def reconstruct(vae: Any, clips: NDArray[np.uint8], batch: int = 16) -> NDArray[np.uint8]:
+    """Clips (n, frames, height, width, 3) through the latents' means and back."""
+    device = next(vae.parameters()).device
+    made = []
+    for start in range(0, len(clips), batch):
+        video = as_video(torch.from_numpy(clips[start : start + batch]).to(device))
+        latents = vae.encode(video).latent_dist.mode()
+        made.append(as_clips(vae.decode(latents).sample))
+    return np.concatenate(made)
+
+
+def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Of clips (n, frames, height, width, 3), each by itself, in dB: (n,)."""
+    error = (first.astype(np.float64) - second) ** 2
+    return np.asarray(10 * np.log10(255**2 / np.maximum(error.mean((1, 2, 3, 4)), 1e-9)))

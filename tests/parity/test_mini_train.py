@@ -1,0 +1,238 @@
+"""The embedded model's recipe at toy size: it runs, survives interruption, gives a Wan folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutoscope.errors import MutoscopeError, UserError
+from mutoscope.export.mini.recipe import CPU, Budget, ClipShape, Optimisation
+from mutoscope.export.mini.stages import MAIN, STAGES, Order, train
+from mutoscope.export.mini.workplace import Workplace
+
+REASON = "parity tests need the export extra: pip install -e '.[export]'"
+torch = pytest.importorskip("torch", reason=REASON)
+diffusers = pytest.importorskip("diffusers", reason=REASON)
+
+pytestmark = pytest.mark.parity
+
+STEPS = 4
+TOY_OPTIMISATION = Optimisation(1e-3, ema=0.9, warmup=2)
+TOY = replace(
+    CPU,
+    vae=replace(
+        CPU.vae,
+        model={**CPU.vae.model, "base_dim": 4},
+        optimisation=TOY_OPTIMISATION,
+        crops=2,
+        crop_size=16,
+    ),
+    text=replace(
+        CPU.text,
+        model={
+            **CPU.text.model,
+            "d_model": 16,
+            "d_kv": 8,
+            "d_ff": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+        },
+        optimisation=TOY_OPTIMISATION,
+        captions=4,
+    ),
+    denoiser=replace(
+        CPU.denoiser,
+        model={
+            **CPU.denoiser.model,
+            "num_attention_heads": 2,
+            "attention_head_dim": 12,
+            "ffn_dim": 32,
+            "num_layers": 2,
+            "freq_dim": 16,
+        },
+        optimisation=TOY_OPTIMISATION,
+        batch=2,
+    ),
+    shapes=(ClipShape(32, 32, 5, 0.7), ClipShape(48, 32, 1, 0.3)),
+    shard=4,
+)
+
+
+def order(folder: Path, steps: int = STEPS, **settings: Any) -> Order:
+    budgets = dict.fromkeys(STAGES, Budget(steps=steps))
+    return Order(TOY, Workplace(folder), "cpu", budgets, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages were trained without interruption."""
+    folder = tmp_path_factory.mktemp("mini") / "run"
+    train(MAIN, order(folder))
+    return folder
+
+
+@pytest.fixture
+def broken_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every third step of any training is interrupted, half done; counts the interruptions."""
+    from mutoscope.export.mini.training import Trainer
+
+    count, whole, broken = [0], Trainer._step, [0]
+
+    def step(self: Any, batch: Any) -> None:
+        count[0] += 1
+        whole(self, batch)
+        if count[0] % 3 == 0:
+            broken[0] += 1
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    return broken
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_all_stages_give_a_wan_folder(trained: Path) -> None:
+    pipe = diffusers.WanPipeline.from_pretrained(trained / "checkpoint" / "model")
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(
+        "a red circle",
+        height=32,
+        width=48,
+        num_frames=9,
+        num_inference_steps=2,
+        output_type="np",
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert made.frames.shape == (1, 9, 32, 48, 3)
+    assert np.isfinite(made.frames).all()
+
+
+def test_the_checkpoint_is_in_half_precision_with_measured_latents(trained: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = trained / "checkpoint" / "model"
+    weights = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    vae = diffusers.AutoencoderKLWan.load_config(folder / "vae")
+    assert len(vae["latents_std"]) == 16
+    assert vae["latents_std"] != [1.0] * 16
+
+
+def test_the_checkpoint_names_no_folder_of_this_machine(trained: Path) -> None:
+    folder = trained / "checkpoint" / "model"
+    told = {name for name, data in files(folder).items() if os.fsencode(trained.parent) in data}
+    assert told == set()
+
+
+def test_progress_is_logged_and_shown(trained: Path) -> None:
+    log = (trained / "vae" / "log.txt").read_text().splitlines()
+    assert log[-1].startswith(f"vae: step {STEPS} 100% ")
+    assert " mse " in log[-1]
+    sheets = [path.name for path in sorted((trained / "dit" / "samples").iterdir())]
+    assert sheets == [f"{step + 1:07d}.png" for step in range(STEPS)]
+
+
+def test_a_finished_stage_is_left_alone(trained: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.suffix == ".safetensors"}
+    train(MAIN, order(trained))
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
+    trained: Path, tmp_path: Path, broken_steps: list[int]
+) -> None:
+    for _ in range(20):
+        try:
+            train(MAIN, order(tmp_path / "run", save_seconds=0))
+            break
+        except KeyboardInterrupt:
+            continue
+    assert broken_steps[0] >= 4
+    broken, whole = files(tmp_path / "run" / "checkpoint"), files(trained / "checkpoint")
+    assert broken.keys() == whole.keys()
+    assert [name for name in whole if broken[name] != whole[name]] == []
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+import test_mini_train as t
+t.train(("vae",), t.order(Path({folder!r}), steps=12, save_seconds=0))
+"""
+
+
+def test_a_killed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    train(("vae",), order(tmp_path / "whole", steps=12))
+    folder = tmp_path / "killed"
+    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder))
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    wait_for(folder / "vae" / "state.safetensors", child)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not (folder / "vae" / "model").exists()
+    train(("vae",), order(folder, steps=12))
+    assert "goes on at step" in (folder / "vae" / "log.txt").read_text()
+    assert files(folder / "vae" / "model") == files(tmp_path / "whole" / "vae" / "model")
+
+
+def wait_for(path: Path, child: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert child.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_full_disk_is_told_and_leaves_the_last_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    train(("text",), order(folder, steps=0))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="^cannot write below .*: No space left on device; once"):
+        train(("vae",), order(folder, steps=2))
+    assert not list((folder / "vae").glob("*.safetensors*"))
+    assert not list((folder / "vae").glob(".*.partial"))
+    assert not (folder / "vae" / "model").exists()
+
+
+def full(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "vae").mkdir(parents=True)
+    (folder / "vae" / "state.safetensors").write_bytes(b"nonsense" * 9)
+    with pytest.raises(UserError, match=r"state.safetensors cannot be read .*begins anew$"):
+        train(("vae",), order(folder))
+
+
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    wild = Optimisation(float("inf"), ema=0.9)
+    given = order(tmp_path / "run")
+    recipe = replace(TOY, text=replace(TOY.text, optimisation=wild))
+    with pytest.raises(MutoscopeError, match="^text: the weights are no longer numbers at step 4;"):
+        train(("text",), replace(given, recipe=recipe))
+    assert not (tmp_path / "run" / "text" / "state.safetensors").exists()
+
+
+def test_a_stage_needs_the_ones_before(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no finished 'text' stage; run it first: python -m"):
+        train(("dit",), order(tmp_path / "run"))
