@@ -1,0 +1,124 @@
+"""Naming a shape: by the template, turned and blurred as need be, that its mask is most like."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sampling import resample
+from .segment import Segment
+from .silhouettes import MIRRORED, outline
+
+Array = NDArray[np.float32]
+
+SIDE = 28
+"""Pixels along a side of a normalised mask."""
+
+SPAN = 2.1
+"""Half a side of a normalised mask, in radii of a disc of the object's area."""
+
+TURNS = 36
+BLURS = (0.08, 0.16)
+"""Standard deviations in the same radii: a sharp clip and a soft one."""
+
+MELTED = (1.0, 0.7, 0.5)
+"""How much of a shape's corners is left: generated ones are rounded, and still seen as corners."""
+
+CLOSE = 3.0
+"""A misfit below this, in pixels of a normalised mask, makes little difference any more."""
+
+TILTED = 0.3 / 30**2
+"""What a tilt in degrees, squared, adds to the logarithm of a misfit: things stand upright."""
+
+
+def normalised(segment: Segment) -> Array:
+    """The object's mask in every frame, centred and scaled to one area: (n, SIDE, SIDE)."""
+    grid = _grid()
+    x = segment.x[:, None] - 0.5 + segment.radius[:, None] * grid
+    y = segment.y[:, None] - 0.5 + segment.radius[:, None] * grid
+    return resample(segment.mask, y, x)
+
+
+def recognise(masks: Array, radius: Array, shapes: tuple[str, ...], *, upright: bool) -> str:
+    """The shape that the normalised masks show.
+
+    Misfits are summed as logarithms, so that a few clear frames outweigh many vague ones, and
+    large views count for more.
+
+    Args:
+        masks: (n, SIDE, SIDE), from `normalised`.
+        radius: (n,), in pixels.
+        shapes: the names to choose among.
+        upright: whether the object does not turn, so that a template should not be tilted much.
+    """
+    flat = masks.reshape(len(masks), -1)
+    weight = np.clip(radius / np.median(radius), 0, 1.5) ** 2
+    misfits = [float(weight @ _misfit(flat, _bank(shape), upright)) for shape in shapes]
+    return shapes[int(np.argmin(misfits))]
+
+
+@cache
+def unit_area(shape: str) -> float:
+    """The area of a shape of radius 1."""
+    grid = np.linspace(-1.5, 1.5, 301, dtype=np.float32)
+    return float((outline(shape, grid[None], grid[:, None]) < 0).sum()) * 0.01**2
+
+
+def _misfit(flat: Array, bank: Array, upright: bool) -> Array:
+    """The logarithm of each mask's squared distance to the nearest template, (n,)."""
+    squares = (bank**2).sum(-1) - 2 * np.moveaxis(bank @ flat.T, -1, 0)
+    squares += (flat**2).sum(1)[:, None, None]
+    misfit = np.log(np.maximum(squares.min(1), 0) + CLOSE)
+    if upright:
+        degrees = 360 / TURNS * np.arange(TURNS)
+        misfit += TILTED * np.minimum(degrees, 360 - degrees) ** 2
+    return np.asarray(misfit.min(1), np.float32)
+
+
+@cache
+def _bank(shape: str) -> Array:
+    """A shape in every turn: blurred, melted and, where it matters, mirrored; (k, TURNS, ...)."""
+    forms = []
+    for mirrored in (False, True) if shape in MIRRORED else (False,):
+        turns = np.stack([_drawn(shape, k * 2 * np.pi / TURNS, mirrored) for k in range(TURNS)])
+        round_ = turns.mean(0)
+        for corners in MELTED:
+            melted = round_ + np.float32(corners) * (turns - round_)
+            forms += [(_blur(b) @ melted @ _blur(b)).reshape(TURNS, -1) for b in BLURS]
+    return np.stack(forms)
+
+
+def _drawn(shape: str, angle: float, mirrored: bool) -> Array:
+    """One sharp template, drawn about the centre of the shape's area."""
+    fine = 3
+    grid = np.repeat(_grid(), fine) + np.tile(
+        (np.arange(fine) - 1) * (2 * SPAN / SIDE / fine), SIDE
+    )
+    scale = np.float32(np.sqrt(np.pi / unit_area(shape)))
+    cx, cy = _centroid(shape)
+    x, y = grid[None].astype(np.float32) / scale, grid[:, None].astype(np.float32) / scale
+    x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    inside = outline(shape, (-x if mirrored else x) + cx, y + cy) < 0
+    return inside.reshape(SIDE, fine, SIDE, fine).mean((1, 3), dtype=np.float32)
+
+
+@cache
+def _centroid(shape: str) -> tuple[np.float32, np.float32]:
+    grid = np.linspace(-1.5, 1.5, 301, dtype=np.float32)
+    row, column = np.nonzero(outline(shape, grid[None], grid[:, None]) < 0)
+    return grid[column].mean(), grid[row].mean()
+
+
+@cache
+def _blur(width: float) -> Array:
+    """A matrix that blurs one axis of a template by a Gaussian."""
+    grid = _grid()
+    kernel = np.exp(-((grid[:, None] - grid) ** 2) / (2 * width**2))
+    return (kernel / kernel.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _grid() -> Array:
+    step = 2 * SPAN / SIDE
+    return ((np.arange(SIDE) + 0.5) * step - SPAN).astype(np.float32)
