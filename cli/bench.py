@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import click
@@ -32,6 +33,7 @@ from .options import engine_options, request_options, split
 )
 def command(chosen: str | None, warmup: int, repetitions: int, form: str, **options: Any) -> None:
     """Time the stages of a clip: warm-up, repetitions, mean ± standard deviation."""
+    logging.getLogger("mutoscope").setLevel(logging.WARNING)
     engine, request = split(options)
     arguments = _arguments(engine, request)
     request = {"seed": 0, **{name: value for name, value in request.items() if value is not None}}

@@ -1,0 +1,115 @@
+"""The other subcommands, and what they have in common."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import pytest
+from mutoscope.cli import COMMANDS
+
+pytestmark = pytest.mark.e2e
+EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
+Run = Callable[..., Any]
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    done = run("--help")
+    assert done.code == 0
+    assert all(f"  {name} " in done.out for name in COMMANDS)
+    assert 'Example: mutoscope generate "a red circle moves left to right"' in done.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example(run: Run, name: str) -> None:
+    done = run(name, "--help")
+    assert done.code == 0
+    assert f"Example: mutoscope {name} " in done.out
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out == f"mutoscope, version {mutoscope.__version__}\n"
+
+
+def test_inspect_bundle(run: Run) -> None:
+    facts = json.loads(run("inspect", EMBEDDED, "--json").out)
+    assert (facts["kind"], facts["family"], facts["name"]) == ("bundle", "wan", "mini-wan")
+    assert set(facts["graphs"]) == {
+        "text_encoder", "denoiser", "vae_decoder_first", "vae_decoder_next",
+        "vae_encoder_first", "vae_encoder_next",
+    }  # fmt: skip
+    assert facts["defaults"]["steps"] == 30
+    assert all(check["passed"] for check in facts["checks"])
+    assert {check["graph"] for check in facts["checks"]} == {*facts["graphs"], "clip"}
+    assert "family: wan" in run("inspect", EMBEDDED).out
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("none.mp4", "there is no clip at none.mp4"),
+        ("note.txt", "note.txt: .txt is not supported; use .mp4, .mkv, .webm, .gif, .png, or a fo"),
+    ],
+)
+def test_inspect_what_is_neither(run: Run, folder: Path, path: str, told: str) -> None:
+    (folder / "note.txt").touch()
+    done = run("inspect", path)
+    assert done.code == 2
+    assert done.error.startswith(told)
+
+
+BENCH = ["bench", "--steps", 1, "--frames", 5, "--warmup", 0, "--repetitions", 2]
+STAGES = [
+    "text", "denoise step", "vae first frame", "vae next frames", "encode", "clip", "cold start",
+]  # fmt: skip
+
+
+def test_bench_json(run: Run, folder: Path) -> None:
+    done = run(*BENCH, "-o", "json")
+    whole = json.loads(done.out)
+    assert [m["stage"] for m in whole["measurements"]] == STAGES
+    assert all(m["mean_ms"] > 0 and len(m["seconds"]) == 2 for m in whole["measurements"])
+    assert 0 < whole["peak_memory_mb"] <= 400
+    assert whole["frames"] == 5
+    assert list(folder.iterdir()) == []
+
+
+def test_bench_chosen_stages_as_csv(run: Run) -> None:
+    done = run(*BENCH, "-o", "csv", "--stages", "text, encode")
+    assert [row["stage"] for row in csv.DictReader(done.out.splitlines())] == ["text", "encode"]
+
+
+def test_bench_unknown_stage(run: Run) -> None:
+    done = run("bench", "--stages", "txt")
+    assert done.code == 2
+    assert done.error.startswith("unknown stage 'txt'; did you mean 'text'?")
+
+
+def test_progress_on_a_terminal(folder: Path) -> None:
+    """Step time and remaining time, on stderr; the result alone goes to stdout."""
+    outer, inner = pty.openpty()
+    termios.tcsetwinsize(inner, (24, 100))
+    command = [sys.executable, "-P", "-m", "mutoscope", "generate", "a red circle", "--steps", "3"]
+    done = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=inner, text=True)
+    os.close(inner)
+    shown = b""
+    while done.poll() is None or len(shown) == 0:
+        try:
+            shown += os.read(outer, 4096)
+        except OSError:
+            break
+    printed, _ = done.communicate()
+    os.close(outer)
+    assert printed.startswith("clip.mp4: 17 frames, 64x64, 12 fps, seed ")
+    last = shown.decode().replace("\r", "\n").split("denoising: ")[-1]
+    assert "3/3 [00:0" in last
+    assert "step/s]" in last or "s/step]" in last
