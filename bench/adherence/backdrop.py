@@ -1,4 +1,4 @@
-"""The background of a clip: what it looks like, which one it is, and how the camera moves over it."""
+"""The background of a clip: how it looks, which one it is, and how the camera moves over it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ ZOOMS = 2.0 ** np.linspace(-1, 1, 17)
 """Candidate zooms over the whole clip."""
 
 STEPS = 4
+"""A camera's movement is followed over so many parts of a clip."""
+
 CLEARANCE = 3
 """Pixels around objects that are not taken for background."""
 

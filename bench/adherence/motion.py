@@ -56,10 +56,10 @@ def classify(movement: Movement, motions: tuple[str, ...]) -> str:
     if strayed < IN_PLACE:
         return "spin" if abs(movement.turn) > TURNED else STILL
     x, y = movement.x - movement.x.mean(), movement.y - movement.y.mean()
-    courses = _courses(np.linspace(0, 1, len(x)))
+    forms = _forms(np.linspace(0, 1, len(x)))
     return min(
-        (name for name in courses if name in motions),
-        key=lambda name: min(_misfit(x, y, *course) for course in courses[name]),
+        (name for name in forms if name in motions),
+        key=lambda name: min(_misfit(x, y, *form) for form in forms[name]),
     )
 
 
@@ -93,7 +93,7 @@ def _growth(radius: Array) -> float:
     return float(np.log(max(start + slope, 0.5) / max(start, 0.5)))
 
 
-def _courses(time: courses.Curve) -> dict[str, list[tuple[courses.Curve, courses.Curve]]]:
+def _forms(time: courses.Curve) -> dict[str, list[tuple[courses.Curve, courses.Curve]]]:
     """The forms that each motion's x and y may take."""
     rest = np.zeros_like(time)
     loops = [courses.orbit(time, start) for start in np.linspace(0, 2 * np.pi, 24, endpoint=False)]

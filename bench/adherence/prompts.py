@@ -12,7 +12,7 @@ def prompts(n: int = 48, seed: int = 0) -> list[tuple[str, Scene]]:
     """`n` different prompts within the plain vocabulary, each with the scene it asks for.
 
     Held-out combinations come first: there are 44, and every shape meets every colour in them.
-    Backgrounds take turns. The same `n` and `seed` give the same list everywhere.
+    Backgrounds take turns. The same `n`, at most 352, and `seed` give the same list.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     scenes = [

@@ -42,7 +42,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a clip shows: no, one or two objects (the larger first), background and camera."""
+    """What a clip shows: none to two objects, the larger first, the background and the camera."""
 
     objects: tuple[Sighting, ...]
     background: str
@@ -66,7 +66,7 @@ def measure(frames: NDArray[np.uint8], vocabulary: Vocabulary = FULL) -> Reading
     images = frames.astype(np.float32) / 255
     behind = backdrop.estimate(images)
     place = backdrop.name(behind, vocabulary)
-    found = segments(images, behind, vocabulary.colours)
+    found = segments(images, behind, vocabulary.colours, most=2 if vocabulary.relations else 1)
     path = backdrop.CameraPath()
     if place in TEXTURED_BACKGROUNDS and len(vocabulary.cameras) > 1:
         covered = np.maximum.reduce([s.mask for s in found], initial=0.0)

@@ -12,6 +12,7 @@ from .vocabulary import (
     FULL,
     PAIR_MOTIONS,
     RELATIONS,
+    SIZED_MOTIONS,
     SPINLESS_SHAPES,
     STILL,
     TEXTURED_BACKGROUNDS,
@@ -56,6 +57,8 @@ class Object:
         _check("colour", self.colour, FULL.colours)
         _check("motion", self.motion, FULL.motions)
         _check("size", self.size, FULL.sizes)
+        if self.size != "medium" and self.motion not in SIZED_MOTIONS:
+            raise UserError(f"what moves like {self.motion!r} has no size word; make it medium")
         if self.motion == "spin" and self.shape in SPINLESS_SHAPES:
             raise UserError(f"a {self.shape} looks the same when it spins; give it another motion")
 
@@ -82,6 +85,8 @@ class Scene:
             raise UserError("a scene has one object, or two and a relation between them")
         if len({item.colour for item in self.objects}) < len(self.objects):
             raise UserError("two objects of one colour cannot be told apart; change one's colour")
+        if self.relation and any(item.size != "medium" for item in self.objects):
+            raise UserError("two objects are both of medium size; leave their sizes out")
         self._check_motions()
 
     def _check_motions(self) -> None:
@@ -93,7 +98,10 @@ class Scene:
                 "the second is still"
             )
         if self.camera != "static" and self.background not in TEXTURED_BACKGROUNDS:
-            raise UserError(f"a camera's movement cannot be seen before {self.background}")
+            known = ", ".join(TEXTURED_BACKGROUNDS)
+            raise UserError(
+                f"{self.background!r} does not show the camera move; before {known} it does"
+            )
         if first not in CAMERA_MOTIONS[self.camera]:
             known = ", ".join(CAMERA_MOTIONS[self.camera])
             raise UserError(f"while the camera does {self.camera!r} an object can be {known}")

@@ -24,6 +24,10 @@ ATTRIBUTES = (
     "relation",
 )
 
+MOVEMENTS = ("motion", "camera")
+MOVING = 5
+"""The fewest frames in which movements can be told apart."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -66,16 +70,20 @@ class Adherence:
 def score(frames: NDArray[np.uint8], expected: Scene, vocabulary: Vocabulary = FULL) -> Score:
     """Compare what a clip shows with what was asked for.
 
-    Asked for are shape, colour and motion of the object, and the background. Its size counts
-    where the vocabulary has several and the motion keeps it, the camera before textured
-    backgrounds. Of two objects shape and colour of both count as one answer each, the motion of
-    the first, whether both and no more are there ("objects"), and how they stand to each other.
+    Asked for are the shape and colour of the object, its motion, and the background; its size
+    where the vocabulary has several and the motion keeps it; the camera before backgrounds that
+    show its movement. Of two objects the shapes count as one answer and the colours as one; then
+    the motion of the first, and how they stand to each other. Where a vocabulary has two objects,
+    their number is asked for too. Clips of less than `MOVING` frames are asked for no movement.
 
     Raises:
         UserError: frames that are not uint8 (n, height, width, 3).
     """
     reading = measure(frames, vocabulary)
-    return Score(reading, dict(_compare(reading, expected, vocabulary)))
+    right = dict(_compare(reading, expected, vocabulary))
+    if len(frames) < MOVING:
+        right = {attribute: right[attribute] for attribute in right if attribute not in MOVEMENTS}
+    return Score(reading, right)
 
 
 def aggregate(scores: Iterable[Score]) -> Adherence:

@@ -80,13 +80,16 @@ class _Blob:
     radius: Array
 
 
-def segments(frames: Array, backdrop: Array, colours: tuple[str, ...]) -> list[Segment]:
-    """The one or two objects of a clip, the larger first; none where nothing stands out.
+def segments(
+    frames: Array, backdrop: Array, colours: tuple[str, ...], most: int = 2
+) -> list[Segment]:
+    """The objects of a clip, the larger first; none where nothing stands out.
 
     Args:
         frames: (n, height, width, 3) in [0, 1].
         backdrop: (height, width, 3), the background alone.
         colours: the names to choose among.
+        most: how many objects there can be, one or two.
     """
     form = frames.shape[:3]
     difference = frames - backdrop
@@ -94,7 +97,7 @@ def segments(frames: Array, backdrop: Array, colours: tuple[str, ...]) -> list[S
     covers, best = explain(difference[pixels], backdrop[pixels[1:]], colours)
     counts = np.bincount(best[best >= 0], minlength=len(colours))
     common = [k for k in np.argsort(-counts)[:CANDIDATES] if counts[k]]
-    blobs = _objects([_blob(k, _image(pixels, best == k, form)) for k in common])
+    blobs = _objects([_blob(k, _image(pixels, best == k, form)) for k in common])[:most]
     nearest = np.minimum.reduce([blob.distance for blob in blobs], initial=REACH)
     return [
         _segment(
@@ -108,7 +111,7 @@ def segments(frames: Array, backdrop: Array, colours: tuple[str, ...]) -> list[S
 
 
 def _objects(blobs: list[_Blob]) -> list[_Blob]:
-    """The largest compact blob, and the next if it is an object of its own, not a detail or edge."""
+    """The largest compact blob, and the next if it is no detail or edge of that one."""
     compact = [blob for blob in blobs if blob.share > COMPACT]
     compact.sort(key=lambda blob: -blob.core.sum())
     if len(compact) < 2:

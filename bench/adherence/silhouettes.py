@@ -80,7 +80,7 @@ def cross(x: Array, y: Array) -> Array:
 
 
 def heart(x: Array, y: Array) -> Array:
-    """A heart, after the exact distance of Inigo Quilez (iquilezles.org/articles/distfunctions2d)."""
+    """A heart, after Inigo Quilez's exact one (iquilezles.org/articles/distfunctions2d)."""
     scale = np.float32(1.9)
     x, y = np.abs(x) / scale, np.float32(0.65) - y / scale
     lobe = np.sqrt((x - 0.25) ** 2 + (y - 0.75) ** 2) - np.float32(2**0.5 / 4)
