@@ -44,18 +44,22 @@ def train_command(
     steps: int | None,
     compiled: bool,
 ) -> None:
-    """Train STAGE: vae, text, latents, dit, checkpoint, or all of them.
+    """Train STAGE: vae, text, latents, dit, checkpoint, or all of these.
+
+    From the trained denoiser go out: distill (four steps without guidance), condition (a first
+    frame given), lora (a style).
 
     Finished stages are left alone; one that was interrupted goes on from its last state. The same
     command does both: run it again until it is through.
 
     Example: python -m mutoscope.export.mini train all --out out/mini
     """
-    from .stages import MAIN, Order, budgets, recipe_for, train
+    from .recipe import budgets, chosen, recipe_for
+    from .stages import Order, train
     from .workplace import Workplace
 
+    names = chosen(stage)
     device = _device(device)
-    names = MAIN if stage == "all" else (stage,)
     recipe = recipe_for(device, seed)
     plan = budgets(recipe, names, minutes, steps)
     train(names, Order(recipe, Workplace(out), device, plan, compiled))

@@ -1,32 +1,33 @@
-"""The finished checkpoint: a diffusers Wan folder in half precision."""
+"""A finished checkpoint: a diffusers Wan folder in half precision."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from .denoiser import load_denoiser, load_text, load_vae
+from .denoiser import load_text, load_vae
 from .samples import pipeline
 from .workplace import Workplace
 
 
-def assemble(workplace: Workplace, folder: Path, stage: str = "dit") -> None:
-    """Write what `WanPipeline.from_pretrained` opens, with the denoiser of a stage.
+def assemble(
+    workplace: Workplace, denoiser: Any, folder: Path, *, given_frames: bool = False
+) -> None:
+    """Write what `WanPipeline.from_pretrained` opens; the denoiser is in half precision after.
 
-    The text encoder is the one trained beside the first denoiser; all later stages keep to it.
+    The text encoder is the one trained beside the first denoiser; later stages keep to it.
 
     Raises:
         UserError: a stage that it needs is not finished.
     """
     text_encoder, tokenizer = load_text(workplace.product("dit"), "cpu")
     vae = load_vae(workplace, "cpu")
-    denoiser = load_denoiser(workplace.product(stage), "cpu")
     for module in (vae, text_encoder, denoiser):
         _halve(module)
     for module in (vae, denoiser):
         module.register_to_config(_name_or_path="")  # else the folder it was read from
-    given_frames = stage == "condition"
     made = pipeline(vae, text_encoder, tokenizer, denoiser, given_frames=given_frames)
     made.save_pretrained(folder)
 

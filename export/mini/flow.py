@@ -26,8 +26,8 @@ def shifted(sigmas: Tensor, shift: float) -> Tensor:
 
 
 def noised(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
-    """Latents (n, …) with noise at levels (n,)."""
-    level = sigmas.view(-1, *[1] * (latents.ndim - 1))
+    """Latents (n, channels, frames, height, width) with noise at levels (n,) or (n, frames)."""
+    level = sigmas.view(len(latents), 1, -1, 1, 1)
     return (1 - level) * latents + level * noise
 
 

@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...errors import UserError, unknown
+
 TIME_STEPS = 1000
 """The denoiser's time runs from 0 (clean) to this (noise), as in all Wan models."""
 
 SPATIAL = 8
 TEMPORAL = 4
 """How many pixels, and how many frames after the first, lie in a latent one."""
+
+
+MAIN = ("vae", "text", "latents", "dit", "checkpoint")
+"""From nothing to the checkpoint."""
+SIBLINGS = ("distill", "condition", "lora")
+"""Each from the trained denoiser."""
 
 
 @dataclass(frozen=True)
@@ -245,3 +253,30 @@ GPU = replace(
     workers=14,
 )
 """One data-centre GPU with 16 cores beside it, 19 minutes to the checkpoint."""
+
+
+def recipe_for(device: str, seed: int) -> Recipe:
+    """The recipe for a device."""
+    return replace(GPU if device == "cuda" else CPU, seed=seed)
+
+
+def budgets(
+    recipe: Recipe, names: tuple[str, ...], minutes: float | None, steps: int | None
+) -> dict[str, Budget]:
+    """The stages' budgets: the recipe's, or `minutes` shared out alike, or `steps` for each."""
+    whole = sum(recipe.minutes.get(name, 0.0) for name in names)
+    scale = 1.0 if minutes is None or not whole else minutes / whole
+    return {name: Budget(time * scale, steps) for name, time in recipe.minutes.items()}
+
+
+def chosen(stage: str) -> tuple[str, ...]:
+    """The stages that a name on the command line stands for.
+
+    Raises:
+        UserError: it stands for none.
+    """
+    if stage == "all":
+        return MAIN
+    if stage not in (*MAIN, *SIBLINGS):
+        raise UserError(unknown("stage", stage, ["all", *MAIN, *SIBLINGS]))
+    return (stage,)

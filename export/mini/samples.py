@@ -31,16 +31,37 @@ def pipeline(
     """A `WanPipeline` of these modules; with `given_frames` it knows Wan 2.2's per-token times."""
     from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
-    made = WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=text_encoder,
-        vae=vae,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
-        transformer=denoiser,
-        expand_timesteps=given_frames,
+    return _quiet(
+        WanPipeline(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+            transformer=denoiser,
+            expand_timesteps=given_frames,
+        )
     )
-    made.set_progress_bar_config(disable=True)
-    return made
+
+
+def image_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, denoiser: Any) -> Any:
+    """A `WanImageToVideoPipeline` of these modules, for a denoiser that takes a first frame."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
+
+    return _quiet(
+        WanImageToVideoPipeline(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+            transformer=denoiser,
+            expand_timesteps=True,
+        )
+    )
+
+
+def _quiet(pipe: Any) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def sample(

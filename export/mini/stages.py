@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError, unknown
-from .recipe import CPU, GPU, Budget, Optimisation, Recipe
+from ...errors import UserError
+from .recipe import Budget, Optimisation, Recipe
 from .workplace import Workplace
-
-MAIN = ("vae", "text", "latents", "dit", "checkpoint")
-"""From nothing to the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +39,13 @@ def train(names: tuple[str, ...], order: Order) -> None:
     """Run stages, those that are finished left out, one under way from where it stopped.
 
     Raises:
-        UserError: an unknown stage, one that lacks an earlier one, a folder that cannot be used.
+        UserError: a stage lacks an earlier one, or the folder cannot be used.
     """
-    for name in names:
-        if name not in STAGES:
-            raise UserError(unknown("stage", name, [*STAGES, "all"]))
     quiet()
     with order.workplace.claimed(order.recipe), writing(order.workplace.path):
         for name in names:
             if not order.workplace.finished(name):
                 STAGES[name](order)
-
-
-def recipe_for(device: str, seed: int) -> Recipe:
-    """The recipe for a device."""
-    return replace(GPU if device == "cuda" else CPU, seed=seed)
-
-
-def budgets(
-    recipe: Recipe, names: tuple[str, ...], minutes: float | None, steps: int | None
-) -> dict[str, Budget]:
-    """The stages' budgets: the recipe's, or `minutes` shared out alike, or `steps` for each."""
-    whole = sum(recipe.minutes.get(name, 0.0) for name in names)
-    scale = 1.0 if minutes is None or not whole else minutes / whole
-    return {name: Budget(time * scale, steps) for name, time in recipe.minutes.items()}
 
 
 def _vae(order: Order) -> None:
@@ -105,8 +85,31 @@ def _denoiser(order: Order) -> None:
 
 def _checkpoint(order: Order) -> None:
     from .assemble import assemble
+    from .denoiser import load_denoiser
 
-    order.workplace.finish("checkpoint", partial(assemble, order.workplace))
+    denoiser = load_denoiser(order.workplace.product("dit"), "cpu")
+    order.workplace.finish("checkpoint", partial(assemble, order.workplace, denoiser))
+
+
+def _distill(order: Order) -> None:
+    from .distill import DistilledTask
+
+    task = DistilledTask(order.recipe, order.workplace, order.device)
+    _learn(order, task, order.recipe.distilled.optimisation)
+
+
+def _condition(order: Order) -> None:
+    from .conditioning import ConditionedTask
+
+    task = ConditionedTask(order.recipe, order.workplace, order.device)
+    _learn(order, task, order.recipe.conditioned.optimisation)
+
+
+def _lora(order: Order) -> None:
+    from .lora import LoraTask
+
+    task = LoraTask(order.recipe, order.workplace, order.device)
+    _learn(order, task, order.recipe.lora.optimisation)
 
 
 STAGES: dict[str, Callable[[Order], None]] = {
@@ -115,6 +118,9 @@ STAGES: dict[str, Callable[[Order], None]] = {
     "latents": _latents,
     "dit": _denoiser,
     "checkpoint": _checkpoint,
+    "distill": _distill,
+    "condition": _condition,
+    "lora": _lora,
 }
 
 

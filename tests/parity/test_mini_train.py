@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 from mutoscope.errors import MutoscopeError, UserError
-from mutoscope.export.mini.recipe import CPU, Budget, ClipShape, Optimisation
-from mutoscope.export.mini.stages import MAIN, STAGES, Order, train
+from mutoscope.export.mini.recipe import (
+    CPU,
+    MAIN,
+    Budget,
+    ClipShape,
+    Optimisation,
+    TuneRecipe,
+)
+from mutoscope.export.mini.stages import STAGES, Order, train
 from mutoscope.export.mini.workplace import Workplace
 
 REASON = "parity tests need the export extra: pip install -e '.[export]'"
@@ -62,6 +71,9 @@ TOY = replace(
         optimisation=TOY_OPTIMISATION,
         batch=2,
     ),
+    distilled=TuneRecipe(TOY_OPTIMISATION, batch=2),
+    conditioned=TuneRecipe(TOY_OPTIMISATION, batch=4),
+    lora=TuneRecipe(TOY_OPTIMISATION, batch=2),
     shapes=(ClipShape(32, 32, 5, 0.7), ClipShape(48, 32, 1, 0.3)),
     shard=4,
 )
@@ -236,3 +248,112 @@ def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
 def test_a_stage_needs_the_ones_before(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no finished 'text' stage; run it first: python -m"):
         train(("dit",), order(tmp_path / "run"))
+
+
+def tuned(stage: str, trained: Path, folder: Path) -> Path:
+    """The result of a stage that goes out from the trained denoiser, in a folder of its own."""
+    shutil.copytree(trained, folder)
+    train((stage,), order(folder, steps=3))
+    return folder / stage / "model"
+
+
+def test_a_distilled_checkpoint_runs_in_four_steps(trained: Path, tmp_path: Path) -> None:
+    folder = tuned("distill", trained, tmp_path / "run")
+    pipe = diffusers.WanPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(
+        "a star", height=32, width=32, num_frames=5, num_inference_steps=4, guidance_scale=1.0
+    )
+    assert made.frames.shape == (1, 5, 32, 32, 3)
+    assert files(folder / "vae") == files(trained / "checkpoint" / "model" / "vae")
+    weights = "diffusion_pytorch_model.safetensors"
+    teacher = (trained / "checkpoint" / "model" / "transformer" / weights).read_bytes()
+    assert (folder / "transformer" / weights).read_bytes() != teacher
+
+
+def test_a_distillation_is_cut_where_the_scheduler_steps() -> None:
+    from mutoscope.export.mini.distill import pieces
+
+    # The scheduler's last step, from 0.0089 to 0, is left out.
+    assert np.allclose(pieces(4), [(1.0, 0.8577), (0.8577, 0.6022), (0.6022, 0.0089)], atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*CLIPImageProcessor")
+def test_a_conditioned_checkpoint_keeps_the_first_frame(trained: Path, tmp_path: Path) -> None:
+    folder = tuned("condition", trained, tmp_path / "run")
+    pipe = diffusers.WanImageToVideoPipeline.from_pretrained(
+        folder, image_encoder=None, image_processor=None
+    )
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.config.expand_timesteps
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    made = pipe(
+        image=image,
+        prompt="it moves up",
+        height=32,
+        width=32,
+        num_frames=5,
+        num_inference_steps=2,
+        output_type="np",
+    ).frames[0]
+    pipe.vae.to(torch.float32)
+    latents = pipe.vae.encode(2 * image[:, :, None] - 1).latent_dist.mode()
+    kept = pipe.vae.decode(latents).sample[0, :, 0].movedim(0, -1).detach().numpy() / 2 + 0.5
+    assert np.abs(made[0] - kept).max() < 1e-3
+
+
+def test_given_frames_have_no_noise_and_no_time() -> None:
+    from mutoscope.export.mini.conditioning import frame_sigmas, token_sigmas
+
+    sigmas = frame_sigmas(torch.tensor([0.5, 0.9]), torch.tensor([True, False]), 3)
+    assert sigmas.flatten().tolist() == pytest.approx([0, 0.5, 0.5, 0.9, 0.9, 0.9])
+    latents = torch.zeros(2, 16, 3, 4, 2)
+    assert token_sigmas(sigmas, latents)[0].tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_a_style_has_the_keys_that_diffusers_loads(trained: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    weights = load_file(tuned("lora", trained, tmp_path / "run") / "pixel-art.safetensors")
+    # two blocks, two attentions, four layers, two matrices
+    assert len(weights) == 2 * 2 * 4 * 2
+    down = weights["transformer.blocks.1.attn2.to_out.0.lora_A.weight"]
+    up = weights["transformer.blocks.1.attn2.to_out.0.lora_B.weight"]
+    assert (down.shape, up.shape) == ((8, 24), (24, 8))
+    assert down.dtype == torch.float16
+    assert up.abs().max() > 0
+
+
+def test_pixel_art_has_blocks_of_one_colour() -> None:
+    from mutoscope.export.mini.lora import pixelated
+
+    clip = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(1, 2, 8, 8, 3)
+    made = pixelated(clip)
+    assert made.shape == clip.shape
+    assert (made[:, :, :4, 4:] == made[:, :, :1, 4:5]).all()
+    assert made[0, 0, 0, 0, 0] == round(clip[0, 0, :4, :4, 0].mean())
+
+
+def test_an_evaluation_compares_with_the_world_itself(trained: Path, tmp_path: Path) -> None:
+    from mutoscope.export.mini.evaluate import Sampling, evaluate
+
+    sampling = Sampling(prompts=3, shape=ClipShape(64, 64, 17), steps=1)
+    table = evaluate(trained / "checkpoint" / "model", tmp_path, sampling, "cpu").splitlines()
+    cells = [line.strip("| ").split(" | ") for line in table]
+    assert [row[0] for row in cells[2:]] == ["ground truth", "autoencoder", "1 steps"]
+    assert cells[0][:3] == ["shape", "colour", "motion"]
+    records = json.loads((tmp_path / "evaluation.json").read_bytes())
+    truth, rebuilt, made = records["rows"]
+    assert truth["adherence"]["tallies"]["colour"] == {"right": 3, "asked": 3}
+    assert made["adherence"]["clips"]["right"] == 0
+    # an untrained autoencoder: some figure, but a poor one
+    assert 0 < rebuilt["psnr"] < 20
+    assert (tmp_path / "evaluation.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "evaluation.md").read_text().splitlines() == table
+
+
+def test_an_evaluation_needs_a_checkpoint(tmp_path: Path) -> None:
+    from mutoscope.export.mini.evaluate import Sampling, evaluate
+
+    with pytest.raises(UserError, match="has no model_index.json: it is not a checkpoint; train"):
+        evaluate(tmp_path, tmp_path, Sampling(1, ClipShape(32, 32, 5)), "cpu")

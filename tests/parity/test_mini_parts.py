@@ -1,0 +1,190 @@
+"""Parts of the embedded model's recipe against the models they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+REASON = "parity tests need the export extra: pip install -e '.[export]'"
+torch = pytest.importorskip("torch", reason=REASON)
+diffusers = pytest.importorskip("diffusers", reason=REASON)
+
+pytestmark = pytest.mark.parity
+
+VAE = {
+    "base_dim": 4,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4],
+    "num_res_blocks": 1,
+    "temperal_downsample": [True, True],
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+}
+
+
+def test_one_padding_token_with_a_bias_stands_for_all_of_them() -> None:
+    from mutoscope.export.mini.denoiser import make_denoiser
+    from mutoscope.export.mini.padding import make_paddable, padded
+
+    model = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "freq_dim": 16,
+        "ffn_dim": 32,
+        "num_layers": 2,
+        "cross_attn_norm": True,
+    }
+    denoiser = make_denoiser(model, 8, seed=0).eval()
+    torch.nn.init.normal_(denoiser.proj_out.weight)
+    processor = make_paddable(denoiser)
+    random = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 16, 2, 4, 4, generator=random)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    states = torch.randn(2, 5, 8, generator=random) * mask[..., None]
+    time = torch.tensor([300.0, 900.0])
+    whole = torch.cat([states, torch.zeros(2, 59, 8)], 1)
+    with torch.no_grad():
+        wanted = denoiser(latents, time, whole, return_dict=False)[0]
+        with padded(processor, mask, torch.tensor([64, 64])):
+            found = denoiser(latents, time, states, return_dict=False)[0]
+        bare = denoiser(latents, time, states, return_dict=False)[0]
+    # float32 sums in another order; without the bias the two differ by far more
+    assert (found - wanted).abs().max() < 1e-4
+    assert (bare - wanted).abs().max() > 1e-2
+
+
+def test_decoding_is_diffusers_own_without_the_clamp() -> None:
+    from mutoscope.export.mini.vae import decode, make_vae
+
+    vae = make_vae(VAE, seed=0)
+    latents = torch.randn(2, 16, 3, 2, 4, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = decode(vae, latents)
+        wanted = vae.decode(latents).sample
+    assert found.shape == (2, 3, 9, 16, 32)
+    assert found.abs().max() > 1
+    assert torch.equal(found.clamp(-1, 1), wanted)
+
+
+def test_objects_are_told_from_backgrounds_by_colour() -> None:
+    from mutoscope.bench.adherence import FULL, Object, Scene
+    from mutoscope.export.mini.clips import foreground, latent_foreground
+    from mutoscope.export.mini.world import render
+
+    for background in FULL.backgrounds:
+        for colour in FULL.colours:
+            scene = Scene((Object("circle", colour, "right"),), background)
+            clip = torch.from_numpy(render(scene, 0, 64, 64, 5)[None])
+            mask = foreground(clip)
+            # a medium circle's radius is 9.5 to 12.5 pixels here, and its edge counts
+            assert 9**2 * np.pi < mask[0, 0, 2].sum() < 14.5**2 * np.pi, (background, colour)
+            assert latent_foreground(mask, 8).shape == (1, 1, 2, 8, 8)
+
+
+def test_latents_are_foreground_where_any_of_their_pixels_is() -> None:
+    from mutoscope.export.mini.clips import latent_foreground
+
+    mask = torch.zeros(1, 1, 9, 16, 16)
+    mask[0, 0, 8, 15, 0] = 1
+    assert latent_foreground(mask, 8).nonzero().tolist() == [[0, 0, 2, 1, 0]]
+    assert latent_foreground(mask[:, :, :1], 8).shape == (1, 1, 1, 2, 2)
+
+
+def test_words_of_the_world_are_single_tokens(tmp_path: Path) -> None:
+    from mutoscope.export.mini.tokenizer import load_tokenizer, make_tokenizer
+
+    tokenizer = make_tokenizer()
+    assert tokenizer.tokenize("A Crimson hot-air balloon, rotating") == [
+        "▁a", "▁crimson", "▁hot-air", "▁balloon", ",", "▁rotating"
+    ]  # fmt: skip
+    ids = tokenizer("qzx").input_ids
+    assert tokenizer.unk_token_id not in ids
+    assert ids[-1] == tokenizer.eos_token_id == 1
+    assert tokenizer("").input_ids == [1]
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again("a red ball").input_ids == tokenizer("a red ball").input_ids
+
+
+def test_captions_are_never_cut() -> None:
+    from mutoscope.export.mini.captions import caption
+    from mutoscope.export.mini.scenes import sample_scenes
+    from mutoscope.export.mini.text_encoder import TEXT_TOKENS, tokenize
+    from mutoscope.export.mini.tokenizer import make_tokenizer
+
+    rng = np.random.default_rng(5)
+    texts = [caption(scene, rng) for scene in sample_scenes(rng, 2000, "all")]
+    _, mask = tokenize(make_tokenizer(), texts)
+    # one zero at least is needed behind each, see `padding`
+    assert mask.sum(1).max() < TEXT_TOKENS
+
+
+def test_captions_and_labels_say_the_same() -> None:
+    from mutoscope.bench.adherence import Object, Scene
+    from mutoscope.export.mini.text_encoder import ATTRIBUTES, labels
+
+    scene = Scene((Object("fish", "pink", "up"), Object("car", "cyan")), "sea", "left of")
+    told = {
+        name: words[i] for (name, words), i in zip(ATTRIBUTES.items(), labels(scene), strict=True)
+    }
+    assert told == {
+        "shape": "fish",
+        "colour": "pink",
+        "motion": "up",
+        "size": "medium",
+        "background": "sea",
+        "camera": "static",
+        "relation": "left of",
+        "other shape": "car",
+        "other colour": "cyan",
+    }
+
+
+def test_noise_levels_are_within_bounds_and_shifted() -> None:
+    from mutoscope.export.mini.flow import noised, sample_sigmas, shifted
+
+    assert shifted(torch.tensor([0.0, 0.5, 1.0]), 3.0).tolist() == [0.0, 0.75, 1.0]
+    sigmas = sample_sigmas(4000, torch.Generator().manual_seed(0), 2.0)
+    assert sigmas.min() > 0
+    assert sigmas.max() < 1
+    # both halves are symmetric about 1/2, so the median is 1/2 shifted; 4000 draws: within 0.02
+    assert abs(sigmas.median().item() - 2 / 3) < 0.02
+    latents, noise = torch.ones(2, 1, 2, 1, 1), torch.zeros(2, 1, 2, 1, 1)
+    levels = torch.tensor([[0.0, 0.25], [0.5, 1.0]])
+    assert noised(latents, levels, noise).flatten().tolist() == [1.0, 0.75, 0.5, 0.0]
+
+
+def test_shapes_of_shards_follow_their_shares() -> None:
+    from mutoscope.export.mini.latents import Shards
+    from mutoscope.export.mini.recipe import SHAPES
+
+    shards = Shards(SHAPES, 64, 0)
+    names = [shards.shape(i).name for i in range(100)]
+    assert names[0] == SHAPES[0].name
+    for shape in SHAPES:
+        assert abs(names.count(shape.name) - 100 * shape.share) <= 1
+
+
+def test_crops_hold_an_object_most_often() -> None:
+    from mutoscope.export.mini.clips import Crops, foreground
+    from mutoscope.export.mini.recipe import SHAPES
+
+    crops: Any = Crops(SHAPES, 40, 48, 5, seed=0)
+    clips = crops[3]["clips"]
+    assert (clips.shape, clips.dtype) == ((40, 5, 48, 48, 3), torch.uint8)
+    assert torch.equal(clips, crops[3]["clips"])
+    assert not torch.equal(clips, crops[4]["clips"])
+    seen = foreground(clips).amax((1, 2, 3, 4)).mean()
+    assert seen > 0.8
+
+
+def test_psnr_of_a_known_error() -> None:
+    from mutoscope.export.mini.vae import psnr
+
+    clips = np.full((2, 1, 4, 4, 3), 100, np.uint8)
+    # an error of 1 everywhere is 20 log10(255) dB
+    assert psnr(clips, clips + 1) == pytest.approx([48.1308, 48.1308], abs=1e-4)
