@@ -39,13 +39,10 @@ class CameraPath:
     def undo(self, x: Array, y: Array, width: int, height: int) -> tuple[Array, Array, Array]:
         """Screen coordinates, one a frame, as world coordinates, and each frame's zoom."""
         time = np.linspace(0, 1, len(x), dtype=np.float32)
-        zoom = np.float32(self.zoom) ** time
-        pan = np.float32(self.pan) * (time - np.float32(0.5))
-        return (
-            (x - width / 2) / zoom + width / 2 + pan,
-            (y - height / 2) / zoom + height / 2,
-            zoom,
-        )
+        zoom = np.asarray(np.power(self.zoom, time), np.float32)
+        across = (x - width / 2) / zoom + width / 2 + self.pan * (time - 0.5)
+        down = (y - height / 2) / zoom + height / 2
+        return across.astype(np.float32), down.astype(np.float32), zoom
 
 
 def estimate(frames: Array) -> Array:

@@ -18,7 +18,7 @@ SPRING = 0.45
 
 def bounce(time: Curve) -> Curve:
     """Height above the floor, from 0 to 1: down at a quarter and at three quarters of the clip."""
-    return np.abs(np.cos(2 * np.pi * time))
+    return np.asarray(np.abs(np.cos(2 * np.pi * time)))
 
 
 def fall(time: Curve, landing: float) -> Curve:

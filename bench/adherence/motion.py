@@ -126,6 +126,6 @@ def _ring_weights() -> Array:
     """The share of each pixel of a normalised mask in each place along the rings."""
     angle = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
     radius = np.arange(1, RINGS + 1)[:, None] / RINGS * (SIDE / 2 - 1)
-    row, column = ((SIDE - 1) / 2 + radius * wave(angle) for wave in (np.sin, np.cos))
-    down, across = weights(row.ravel(), SIDE), weights(column.ravel(), SIDE)
-    return (down[:, :, None] * across[:, None]).reshape(RINGS * RAYS, -1).astype(np.float32)
+    places = (SIDE - 1) / 2 + radius * np.array([np.sin(angle), np.cos(angle)])[:, None]
+    down, across = weights(places.reshape(2, -1).astype(np.float32), SIDE)
+    return np.asarray(down[:, :, None] * across[:, None], np.float32).reshape(RINGS * RAYS, -1)

@@ -35,19 +35,21 @@ def explain(
     strength = _dot(difference, difference)
     along = palette @ difference.T - _dot(difference, behind)
     length = (palette**2).sum(-1)[..., None] - 2 * palette @ behind.T + _dot(behind, behind)
+    length = np.maximum(length, 1e-6)
     rest = strength - along**2 / length
     rest[1:] += DETAIL**2 * strength
     paint = np.where(rest[0] < UNEXPLAINED**2 * strength, 0, rest.argmin(0))
     cover = np.take_along_axis(along / length, paint[None], 0)[0]
-    rest, gap = rest.min(0), (strength - 2 * along + length).min(0)
-    best = rest.argmin(0)
-    plain = np.choose(best, gap) < np.minimum(LIKE**2, CLOSER**2 * strength)
-    cover = np.where(rest < UNEXPLAINED**2 * strength, np.clip(cover, 0, 1), 0)
-    return cover, np.where(plain, best, -1)
+    explained = rest.min(0) < UNEXPLAINED**2 * strength
+    best = rest.min(0).argmin(0)
+    gap = np.choose(best, (strength - 2 * along + length).min(0))
+    plain = np.choose(best, explained) & (gap < np.minimum(LIKE**2, CLOSER**2 * strength))
+    cover = np.where(explained, np.clip(cover, 0, 1), 0)
+    return np.asarray(cover, np.float32), np.where(plain, best, -1)
 
 
 def _rgb(colour: str) -> Array:
-    return np.array(COLOURS[colour], np.float32) / 255
+    return np.array(COLOURS[colour], np.float32) / np.float32(255)
 
 
 def _dot(a: Array, b: Array) -> Array:

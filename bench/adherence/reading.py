@@ -63,7 +63,7 @@ def measure(frames: NDArray[np.uint8], vocabulary: Vocabulary = FULL) -> Reading
         raise UserError(
             f"frames are {frames.dtype} {frames.shape}; give uint8 (frames, height, width, 3)"
         )
-    images = frames.astype(np.float32) / 255
+    images = np.asarray(frames / np.float32(255), np.float32)
     behind = backdrop.estimate(images)
     place = backdrop.name(behind, vocabulary)
     found = segments(images, behind, vocabulary.colours, most=2 if vocabulary.relations else 1)

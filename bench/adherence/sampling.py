@@ -13,7 +13,8 @@ def weights(at: Array, length: int) -> Array:
 
     Pixel k lies at k. Beyond the first and the last pixel the weights fade to nothing.
     """
-    return np.clip(1 - np.abs(at[..., None] - np.arange(length, dtype=np.float32)), 0, None)
+    gap = np.abs(at[..., None] - np.arange(length, dtype=np.float32))
+    return np.asarray(np.clip(1 - gap, 0, None), np.float32)
 
 
 def resample(images: Array, rows: Array, columns: Array) -> Array:

@@ -12,7 +12,7 @@ from .paints import explain
 from .sampling import widened
 
 Array = NDArray[np.float32]
-Pixels = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+Pixels = tuple[NDArray[np.intp], ...]
 
 FAINTEST = 0.1
 """A smaller difference from the background, as a distance in RGB, is noise."""
@@ -135,7 +135,7 @@ def _blob(index: int, core: Array) -> _Blob:
 
 def _radius(mask: Array) -> Array:
     """Of a disc of each frame's area."""
-    return np.sqrt(mask.sum((1, 2)) / np.pi)
+    return np.asarray(np.sqrt(mask.sum((1, 2)) / np.pi), np.float32)
 
 
 def _image(pixels: Pixels, values: NDArray[Any], form: tuple[int, ...]) -> Array:
@@ -147,7 +147,7 @@ def _image(pixels: Pixels, values: NDArray[Any], form: tuple[int, ...]) -> Array
 def _middle(counts: Array) -> Array:
     """The median position under each row of counts, (n, length): robust against stray pixels."""
     total = counts.cumsum(1)
-    return (2 * total >= total[:, -1:]).argmax(1).astype(np.float32)
+    return np.asarray((2 * total >= total[:, -1:]).argmax(1), np.float32)
 
 
 def _segment(frames: Array, colour: str, mask: Array) -> Segment:

@@ -36,7 +36,7 @@ class Layer:
 
 def circle(x: Array, y: Array, radius: float = 1.0, cx: float = 0.0, cy: float = 0.0) -> Array:
     """A disc about (cx, cy)."""
-    return np.sqrt((x - cx) ** 2 + (y - cy) ** 2) - np.float32(radius)
+    return np.asarray(np.sqrt((x - cx) ** 2 + (y - cy) ** 2) - radius, np.float32)
 
 
 def ellipse(x: Array, y: Array, a: float, b: float, cx: float = 0.0, cy: float = 0.0) -> Array:
@@ -49,18 +49,19 @@ def ellipse(x: Array, y: Array, a: float, b: float, cx: float = 0.0, cy: float =
 
 def box(x: Array, y: Array, a: float, b: float, cx: float = 0.0, cy: float = 0.0) -> Array:
     """An upright rectangle of half sides a, b."""
-    return np.maximum(np.abs(x - cx) - np.float32(a), np.abs(y - cy) - np.float32(b))
+    return np.asarray(np.maximum(np.abs(x - cx) - a, np.abs(y - cy) - b), np.float32)
 
 
 def triangle(x: Array, y: Array, inradius: float = 0.625) -> Array:
     """An equilateral triangle, point up, about its centre."""
-    return np.maximum(y, np.abs(x) * np.float32(0.8660254) - y * 0.5) - np.float32(inradius)
+    return np.asarray(np.maximum(y, np.abs(x) * 3**0.5 / 2 - y / 2) - inradius, np.float32)
 
 
 def polygon(x: Array, y: Array, *corners: tuple[float, float]) -> Array:
     """A convex polygon; its corners run clockwise as seen on the screen."""
     sides = zip(corners, (*corners[1:], corners[0]), strict=True)
-    return np.maximum.reduce([_beside(x, y, start, end) for start, end in sides])
+    beside = [_beside(x, y, start, end) for start, end in sides]
+    return np.asarray(np.maximum.reduce(beside), np.float32)
 
 
 def star(x: Array, y: Array, points: int, outer: float = 1.25, inner: float = 0.5625) -> Array:
@@ -70,8 +71,8 @@ def star(x: Array, y: Array, points: int, outer: float = 1.25, inner: float = 0.
     rad = np.sqrt(x * x + y * y)
     edge = (inner * cos(half) - outer, inner * sin(half))
     length = hypot(*edge)
-    normal = np.float32(edge[1] / length), np.float32(-edge[0] / length)
-    return (rad * np.cos(turn) - np.float32(outer)) * normal[0] + rad * np.sin(turn) * normal[1]
+    nx, ny = edge[1] / length, -edge[0] / length
+    return np.asarray((rad * np.cos(turn) - outer) * nx + rad * np.sin(turn) * ny, np.float32)
 
 
 def cross(x: Array, y: Array) -> Array:
@@ -81,12 +82,13 @@ def cross(x: Array, y: Array) -> Array:
 
 def heart(x: Array, y: Array) -> Array:
     """A heart, after Inigo Quilez's exact one (iquilezles.org/articles/distfunctions2d)."""
-    scale = np.float32(1.9)
-    x, y = np.abs(x) / scale, np.float32(0.65) - y / scale
-    lobe = np.sqrt((x - 0.25) ** 2 + (y - 0.75) ** 2) - np.float32(2**0.5 / 4)
-    along = 0.5 * np.maximum(x + y, 0)
-    flank = np.minimum(x**2 + (y - 1) ** 2, (x - along) ** 2 + (y - along) ** 2)
-    return np.where(x + y > 1, lobe, np.sqrt(flank) * np.sign(x - y)) * scale
+    scale = 1.9
+    u, v = np.abs(x) / scale, 0.65 - y / scale
+    lobe = np.sqrt((u - 0.25) ** 2 + (v - 0.75) ** 2) - 2**0.5 / 4
+    along = np.maximum(u + v, 0) / 2
+    flank = np.minimum(u**2 + (v - 1) ** 2, (u - along) ** 2 + (v - along) ** 2)
+    distance = np.where(u + v > 1, lobe, np.sqrt(flank) * np.sign(u - v))
+    return np.asarray(scale * distance, np.float32)
 
 
 SHAPES: dict[str, tuple[Layer, ...]] = {
@@ -139,18 +141,19 @@ SHAPES: dict[str, tuple[Layer, ...]] = {
 
 def outline(shape: str, x: Array, y: Array) -> Array:
     """The signed distance to the whole shape, in radii; x, y of any common form, in radii."""
-    return np.minimum.reduce([layer.distance(x, y) for layer in SHAPES[shape]])
+    parts = [layer.distance(x, y) for layer in SHAPES[shape]]
+    return np.asarray(np.minimum.reduce(parts), np.float32)
 
 
 def shade(colour: Array, paint: Paint) -> Array:
     """The colour a layer is painted in; RGB in [0, 1]."""
-    amount = np.float32(SHADES[paint])
-    return colour + amount * (1 - colour) if amount > 0 else colour * (1 + amount)
+    amount = SHADES[paint]
+    target = 1.0 if amount > 0 else 0.0
+    return np.asarray(colour + abs(amount) * (target - colour), np.float32)
 
 
 def _beside(x: Array, y: Array, start: tuple[float, float], end: tuple[float, float]) -> Array:
     """How far each point lies to the left of a side, which is outside of a clockwise polygon."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = hypot(dx, dy)
-    nx, ny = np.float32(dy / length), np.float32(-dx / length)
-    return (x - np.float32(start[0])) * nx + (y - np.float32(start[1])) * ny
+    return np.asarray((x - start[0]) * dy / length - (y - start[1]) * dx / length, np.float32)

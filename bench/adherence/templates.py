@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import cos, sin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,22 +94,19 @@ def _bank(shape: str) -> Array:
 def _drawn(shape: str, angle: float, mirrored: bool) -> Array:
     """One sharp template, drawn about the centre of the shape's area."""
     fine = 3
-    grid = np.repeat(_grid(), fine) + np.tile(
-        (np.arange(fine) - 1) * (2 * SPAN / SIDE / fine), SIDE
-    )
-    scale = np.float32(np.sqrt(np.pi / unit_area(shape)))
+    grid = _grid(fine * SIDE) * np.float32(np.sqrt(unit_area(shape) / np.pi))
     cx, cy = _centroid(shape)
-    x, y = grid[None].astype(np.float32) / scale, grid[:, None].astype(np.float32) / scale
-    x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+    x, y = cos(angle) * grid[None], cos(angle) * grid[:, None]
+    x, y = x + sin(angle) * grid[:, None], y - sin(angle) * grid[None]
     inside = outline(shape, (-x if mirrored else x) + cx, y + cy) < 0
-    return inside.reshape(SIDE, fine, SIDE, fine).mean((1, 3), dtype=np.float32)
+    return np.asarray(inside.reshape(SIDE, fine, SIDE, fine).mean((1, 3)), np.float32)
 
 
 @cache
-def _centroid(shape: str) -> tuple[np.float32, np.float32]:
+def _centroid(shape: str) -> tuple[float, float]:
     grid = np.linspace(-1.5, 1.5, 301, dtype=np.float32)
     row, column = np.nonzero(outline(shape, grid[None], grid[:, None]) < 0)
-    return grid[column].mean(), grid[row].mean()
+    return float(grid[column].mean()), float(grid[row].mean())
 
 
 @cache
@@ -116,9 +114,10 @@ def _blur(width: float) -> Array:
     """A matrix that blurs one axis of a template by a Gaussian."""
     grid = _grid()
     kernel = np.exp(-((grid[:, None] - grid) ** 2) / (2 * width**2))
-    return (kernel / kernel.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(1, keepdims=True), np.float32)
 
 
-def _grid() -> Array:
-    step = 2 * SPAN / SIDE
-    return ((np.arange(SIDE) + 0.5) * step - SPAN).astype(np.float32)
+def _grid(side: int = SIDE) -> Array:
+    """The centres of a normalised mask's pixels along one axis, in radii."""
+    share = (np.arange(side) + 0.5) / side
+    return ((2 * share - 1) * SPAN).astype(np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from ...bench.adherence.vocabulary import DEEP_BACKGROUNDS, PLAIN_BACKGROUNDS
 from .motions import Camera, Canvas
 
 Array = NDArray[np.float32]
+Places = NDArray[np.float64]
 Rng = np.random.Generator
 
 CLOUD = (246, 248, 250)
@@ -64,7 +66,7 @@ def view(canvas: Canvas, camera: Camera) -> View:
 
 
 def paint(name: str, rng: Rng, seen: View) -> Array:
-    """A background as float32 in [0, 1], of a form that broadcasts to (frames, height, width, 3)."""
+    """A background, float32 in [0, 1]; it broadcasts to (frames, height, width, 3)."""
     if name in PLAIN_BACKGROUNDS:
         return _rgb(PLAIN_BACKGROUNDS[name])[None, None, None]
     return _LANDSCAPES[name](rng, seen)
@@ -73,15 +75,16 @@ def paint(name: str, rng: Rng, seen: View) -> Array:
 def _gradient(rng: Rng, seen: View) -> Array:
     """From dark to light along any direction within 40 degrees of upright, either end up."""
     angle = np.deg2rad(rng.uniform(-40, 40))
-    across, along = np.float32(np.sin(angle)), np.float32(np.cos(angle))
+    across, along = float(np.sin(angle)), float(np.cos(angle))
     way = (seen.x / seen.width - 0.5) * across + (seen.y / seen.height - 0.5) * along
-    share = 0.5 + way / (abs(across) + along) * rng.choice([-1, 1])
-    return _blend(*map(_rgb, DEEP_BACKGROUNDS["gradient"]), share)
+    share = 0.5 + way / (abs(across) + along) * int(rng.choice([-1, 1]))
+    dark, light = map(_rgb, DEEP_BACKGROUNDS["gradient"])
+    return _blend(dark, light, share)
 
 
 def _ground(rng: Rng, seen: View) -> Array:
     top, bottom = map(_rgb, DEEP_BACKGROUNDS["ground"])
-    horizon = seen.height * np.float32(rng.uniform(0.66, 0.74))
+    horizon = seen.height * rng.uniform(0.66, 0.74)
     image = _sky(rng, seen, top, horizon)
     ridge = horizon - 4 - _ripple(rng, seen.x, 3.0, 45) - _ripple(rng, seen.x, 1.5, 17)
     image = _blend(image, _rgb(HILL), _edge(seen, seen.y - ridge))
@@ -92,7 +95,7 @@ def _ground(rng: Rng, seen: View) -> Array:
 
 def _sea(rng: Rng, seen: View) -> Array:
     top, bottom = map(_rgb, DEEP_BACKGROUNDS["sea"])
-    horizon = seen.height * np.float32(rng.uniform(0.42, 0.5))
+    horizon = seen.height * rng.uniform(0.42, 0.5)
     image = _sky(rng, seen, top, horizon)
     shore = _ripple(rng, seen.x, 4.0, 53) + _ripple(rng, seen.x, 1.2, 19) - 1
     image = _blend(image, _rgb(ISLAND), _edge(seen, seen.y - horizon + shore))
@@ -105,7 +108,8 @@ def _sea(rng: Rng, seen: View) -> Array:
 
 
 def _night(rng: Rng, seen: View) -> Array:
-    image = _blend(*map(_rgb, DEEP_BACKGROUNDS["night"]), seen.y / seen.height)
+    top, bottom = map(_rgb, DEEP_BACKGROUNDS["night"])
+    image = _blend(top, bottom, seen.y / seen.height)
     count = round(12 * seen.width * seen.height / 64**2)
     x = rng.uniform(-0.4, 1.4, 2 * count) * seen.width
     y = rng.uniform(0.0, 1.0, 2 * count) * seen.height
@@ -113,40 +117,40 @@ def _night(rng: Rng, seen: View) -> Array:
     return _blend(image, _rgb(STAR), np.clip(1.3 * _dots(seen, x, y, size, size), 0, 1))
 
 
-def _sky(rng: Rng, seen: View, top: Array, horizon: Array) -> Array:
+def _sky(rng: Rng, seen: View, top: Array, horizon: float) -> Array:
     """A sky that pales towards the horizon, with clouds in its upper part."""
-    image = _blend(top, 0.5 * top + np.float32(0.47), np.clip(seen.y / horizon, 0, 1))
+    image = _blend(top, 0.5 * top + 0.47, np.clip(seen.y / horizon, 0, 1))
     puffs = 6
     x = np.repeat(rng.uniform(-0.3, 1.3, puffs), 3) * seen.width + rng.uniform(-5, 5, 3 * puffs)
-    y = np.repeat(rng.uniform(0.1, 0.6, puffs), 3) * float(horizon) + rng.uniform(-1, 1, 3 * puffs)
+    y = np.repeat(rng.uniform(0.1, 0.6, puffs), 3) * horizon + rng.uniform(-1, 1, 3 * puffs)
     cover = _dots(seen, x, y, rng.uniform(3, 5, 3 * puffs), rng.uniform(1.5, 2.2, 3 * puffs))
     return _blend(image, _rgb(CLOUD), np.clip(2.5 * cover - 1, 0, 1))
 
 
-def _dots(seen: View, x: NDArray[np.float64], y: NDArray[np.float64], a: Array, b: Array) -> Array:
+def _dots(seen: View, x: Places, y: Places, a: Places, b: Places) -> Array:
     """The sum of Gaussian spots of half widths a, b about x, y: (views, height, width)."""
-    across = np.exp(-(((seen.x - x[:, None].astype(np.float32)) / a[:, None]) ** 2))
-    down = np.exp(-(((seen.y - y.astype(np.float32)) / b) ** 2))
-    return np.asarray(down @ across, np.float32)
+    across = np.exp(-(((seen.x - x[:, None]) / a[:, None]) ** 2))
+    down = np.exp(-(((seen.y - y) / b) ** 2))
+    return np.asarray(down.astype(np.float32) @ across.astype(np.float32), np.float32)
 
 
 def _ripple(rng: Rng, x: Array, height: float, length: float, turns: Array | float = 0) -> Array:
     phase = rng.uniform(0, 1)
-    return height * np.sin(2 * np.pi * (x / length + phase - turns)).astype(np.float32)
+    return np.asarray(height * np.sin(2 * np.pi * (x / length + phase - turns)), np.float32)
 
 
 def _edge(seen: View, depth: Array) -> Array:
     """The coverage of what lies below an edge, `depth` below it in 64ths."""
-    return np.clip(0.5 + depth * seen.unit, 0, 1)
+    return np.asarray(np.clip(0.5 + depth * seen.unit, 0, 1), np.float32)
 
 
-def _blend(below: Array, above: Array, share: Array) -> Array:
-    share = share[..., None].astype(np.float32)
+def _blend(below: Array, above: Array, share: NDArray[np.floating[Any]]) -> Array:
+    share = np.asarray(share, np.float32)[..., None]
     return below + share * (above - below)
 
 
 def _rgb(colour: tuple[int, int, int]) -> Array:
-    return np.array(colour, np.float32) / 255
+    return np.array(colour, np.float32) / np.float32(255)
 
 
 _LANDSCAPES: dict[str, Callable[[Rng, View], Array]] = {

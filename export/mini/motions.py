@@ -126,15 +126,17 @@ def _pair(scene: Scene, rng: Rng, canvas: Canvas) -> list[Track]:
 
 
 def _place(item: Object, course: _Course, canvas: Canvas) -> Track:
-    x, y, radius, angle = (
-        np.broadcast_to(np.asarray(value, np.float32), canvas.frames)
-        for value in (course.x, course.y, course.radius, course.angle)
+    circling = course.around or (0.0, 0.0)
+    ways = (
+        course.x * canvas.width / 64 + circling[0] * canvas.unit,
+        course.y * canvas.height / 64 + circling[1] * canvas.unit,
+        course.radius * canvas.unit,
+        course.angle,
     )
-    x, y = x * canvas.width / 64, y * canvas.height / 64
-    if course.around is not None:
-        x, y = x + course.around[0] * canvas.unit, y + course.around[1] * canvas.unit
-    mirrored = item.motion == "left" and item.shape in MIRRORED
-    return Track(x, y, radius * canvas.unit, angle, mirrored)
+    x, y, radius, angle = (
+        np.broadcast_to(np.asarray(way, np.float32), canvas.frames) for way in ways
+    )
+    return Track(x, y, radius, angle, item.motion == "left" and item.shape in MIRRORED)
 
 
 def _across(rng: Rng, time: Array, radius: float, backwards: bool = False) -> tuple[Array, float]:

@@ -74,9 +74,9 @@ def _unit_coordinates(
 ) -> tuple[Array, Array]:
     """The pixels of each frame's square in the shape's own coordinates: (frames, side, side)."""
     grid = np.arange(side, dtype=np.float32) + 0.5
-    x = ((grid + left[:, None] - track.x[:, None]) / track.radius[:, None]).astype(np.float32)
-    y = ((grid + top[:, None] - track.y[:, None]) / track.radius[:, None]).astype(np.float32)
-    x, y = x[:, None, :], y[:, :, None]
+    across = ((grid + left[:, None] - track.x[:, None]) / track.radius[:, None])[:, None, :]
+    down = ((grid + top[:, None] - track.y[:, None]) / track.radius[:, None])[:, :, None]
     cos, sin = np.cos(track.angle)[:, None, None], np.sin(track.angle)[:, None, None]
-    x, y = cos * x + sin * y, cos * y - sin * x
-    return (-x if track.mirrored else x), y
+    x = (cos * across + sin * down) * (-1 if track.mirrored else 1)
+    y = cos * down - sin * across
+    return x.astype(np.float32), y.astype(np.float32)
