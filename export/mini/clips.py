@@ -23,7 +23,7 @@ Frames = NDArray[np.uint8]
 OBJECT_CHROMA = 110
 """Every colour of an object spreads its channels further than this, no background's does."""
 
-CROPS_PER_CLIP = 4
+CROPS_PER_CLIP = 6
 EDGE = 1
 
 
@@ -55,7 +55,7 @@ class Crops(Dataset[Batch]):
 
     Attributes:
         shapes: of the clips that crops are taken from, drawn by their shares.
-        batch: how many crops; four come from each clip.
+        batch: how many crops; six come from each clip.
         size: a crop's side.
         frames: a crop's length.
         seed: of scenes and crops.

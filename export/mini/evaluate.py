@@ -132,5 +132,6 @@ def _load(checkpoint: Path, device: str) -> Any:
             "train one with: python -m mutoscope.export.mini train all --out FOLDER"
         )
     pipe = WanPipeline.from_pretrained(checkpoint).to(device)
+    pipe.text_encoder.float()  # transformers keeps the file's precision, diffusers does not
     pipe.set_progress_bar_config(disable=True)
     return pipe

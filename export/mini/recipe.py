@@ -212,7 +212,7 @@ DENOISER_MODEL = {
 }
 
 CPU = Recipe(
-    vae=VaeRecipe(VAE_MODEL, Optimisation(1.5e-3, ema=0.99), crops=12, clips=1),
+    vae=VaeRecipe(VAE_MODEL, Optimisation(1.5e-3, ema=0.99), crops=24, clips=2),
     text=TextRecipe(TEXT_MODEL, Optimisation(2e-3, ema=0.99, weight_decay=0.0)),
     denoiser=DenoiserRecipe(DENOISER_MODEL, Optimisation(1.2e-3, ema=0.995, plateau=0.3), batch=24),
     distilled=TuneRecipe(Optimisation(3e-4, ema=0.99), batch=8),
@@ -232,7 +232,13 @@ CPU = Recipe(
 
 GPU = replace(
     CPU,
-    vae=replace(CPU.vae, crops=256, clips=48, crop_phase=0.35),
+    vae=replace(
+        CPU.vae,
+        crops=256,
+        clips=48,
+        crop_phase=0.35,
+        optimisation=Optimisation(1.5e-3, ema=0.998),
+    ),
     text=replace(CPU.text, captions=512),
     denoiser=replace(
         CPU.denoiser, batch=256, optimisation=Optimisation(1.5e-3, ema=0.999, plateau=0.3)

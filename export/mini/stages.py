@@ -42,6 +42,7 @@ def train(names: tuple[str, ...], order: Order) -> None:
         UserError: a stage lacks an earlier one, or the folder cannot be used.
     """
     quiet()
+    _tune(order.device)
     with order.workplace.claimed(order.recipe), writing(order.workplace.path):
         for name in names:
             if not order.workplace.finished(name):
@@ -131,6 +132,14 @@ def quiet() -> None:
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
+
+
+def _tune(device: str) -> None:
+    """Let cuDNN try its convolutions on the few shapes there are, and keep the fastest."""
+    if device == "cuda":
+        import torch
+
+        torch.backends.cudnn.benchmark = True
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import MutoscopeError
@@ -163,9 +165,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * self._learning_rate()
         random = torch.Generator(self.run.device).manual_seed(mix(self.run.seed, self.clock.step))
-        with torch.autocast(self.run.device, torch.bfloat16), warnings.catch_warnings():
-            # Under autocast RMSNorm's weights stay float32: PyTorch then says that it is not fused.
-            warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
+        with _arithmetic(self.run.device):
             loss, metrics = self.task.loss(batch, random, self.progress)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -207,6 +207,23 @@ def mix(*numbers: int) -> int:
 def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
     """All the trainable parameters of some modules."""
     return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+@contextmanager
+def _arithmetic(device: str) -> Iterator[None]:
+    """Matrices in bfloat16; on a CPU attention in parts.
+
+    PyTorch's fused attention is twice as slow there as its parts when gradients are wanted.
+    """
+    fused = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with (
+        torch.autocast(device, torch.bfloat16),
+        sdpa_kernel(fused if device == "cuda" else SDPBackend.MATH),
+        warnings.catch_warnings(),
+    ):
+        # Under autocast RMSNorm's weights stay float32: PyTorch then says that it is not fused.
+        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")
+        yield
 
 
 @torch.no_grad()

@@ -180,6 +180,13 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
     assert [name for name in whole if broken[name] != whole[name]] == []
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_worker_processes_change_nothing(trained: Path, tmp_path: Path) -> None:
+    alone = order(tmp_path / "run")
+    train(MAIN, replace(alone, recipe=replace(TOY, workers=2)))
+    assert files(tmp_path / "run" / "checkpoint") == files(trained / "checkpoint")
+
+
 KILLED = """
 import sys
 from pathlib import Path
