@@ -185,8 +185,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise CheckpointError(
-            f"{path} is not valid JSON ({error}); download the checkpoint again"
+            f"{path} is not valid JSON ({reason}); download the checkpoint again"
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a JSON object; download the checkpoint again")

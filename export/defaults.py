@@ -43,15 +43,21 @@ def check_defaults(defaults: Defaults, facts: Facts) -> None:
     _check_size("height", defaults.height, patch_height * latents.spatial_compression)
     if (defaults.frames - 1) % latents.temporal_compression:
         raise UserError(
-            f"--default frames={defaults.frames}: it must be a multiple of "
-            f"{latents.temporal_compression} plus 1"
+            f"the default of frames, {defaults.frames}, is no multiple of "
+            f"{latents.temporal_compression} plus 1; change it with --default frames=N"
         )
     for key in ("width", "height", "frames"):
         value, largest = getattr(defaults, key), getattr(limits, f"max_{key}")
         if value > largest:
-            raise UserError(f"--default {key}={value}: the checkpoint takes at most {largest}")
+            raise UserError(
+                f"the default of {key}, {value}, is more than the {largest} that this checkpoint "
+                f"takes; change it with --default {key}=N"
+            )
 
 
 def _check_size(key: str, value: int, step: int) -> None:
     if value % step:
-        raise UserError(f"--default {key}={value}: it must be a multiple of {step}")
+        raise UserError(
+            f"the default of {key}, {value}, is no multiple of {step}; "
+            f"change it with --default {key}=N"
+        )

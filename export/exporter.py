@@ -135,16 +135,21 @@ def _need_extra() -> None:
 
 def make_plan(checkpoint: Checkpoint, target: Path, options: Options) -> Plan:
     """Check the checkpoint and the options, before any work."""
+    from .weights import check_weights
+
     family = families.find(checkpoint)
     family.check(checkpoint)
     facts = family.facts(checkpoint)
     defaults = change_defaults(family.defaults, options.defaults)
     check_defaults(defaults, facts)
+    graphs = _choose(family.graphs(checkpoint, options.precision), options.graphs)
+    for graph in {graph.data: graph for graph in graphs}.values():
+        check_weights(graph)
     return Plan(
         name=options.name or target.name,
         checkpoint=checkpoint,
         family=family,
-        graphs=_choose(family.graphs(checkpoint, options.precision), options.graphs),
+        graphs=graphs,
         facts=facts,
         scheduler=scheduler(checkpoint),
         defaults=defaults,
@@ -185,7 +190,9 @@ def write_graph(graph: Graph, weights: WeightFile, folder: Path) -> None:
     attach(model, graph)
     tidy(model, graph)
     weights.store(model)
-    ir.save(model, folder / graph.file)
+    proto = ir.to_proto(model)
+    proto.graph.ClearField("value_info")  # ORT's quantiser takes traced shapes for wrong ones
+    (folder / graph.file).write_bytes(proto.SerializeToString())
 
 
 def describe(plan: Plan, folder: Path, options: Options) -> Manifest:
@@ -194,7 +201,7 @@ def describe(plan: Plan, folder: Path, options: Options) -> Manifest:
     return Manifest(
         family=plan.family.name,
         name=plan.name,
-        source=_source(plan.checkpoint, options.license),
+        source=source(plan.checkpoint, options.license),
         made_with={tool: version(tool) for tool in TOOLS},
         graphs={graph.name: _graph_spec(graph) for graph in plan.graphs},
         files=describe_files(folder),
@@ -207,9 +214,9 @@ def describe(plan: Plan, folder: Path, options: Options) -> Manifest:
     )
 
 
-def _source(checkpoint: Checkpoint, license_name: str | None) -> Source:
+def source(checkpoint: Checkpoint, license_name: str | None) -> Source:
     """Where a checkpoint is from: its folder's name, or what the Hugging Face cache says of it."""
-    path = checkpoint.path.resolve()
+    path = checkpoint.path.absolute()
     cached = CACHED.fullmatch("/".join(path.parts[-3:]))
     if cached is None:
         return Source(name=path.name, license=license_name)

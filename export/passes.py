@@ -21,13 +21,12 @@ def tidy(model: ir.Model, graph: Graph) -> None:
     import onnx_ir.passes.common as common
     from onnxscript.optimizer import optimize_ir
 
+    fold_transposes(model)  # before the optimiser, which would do it with all weights in memory
     optimize_ir(model, onnx_shape_inference=False)
-    fold_transposes(model)
     softmax_in_fp32(model)
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     name_interface(model, graph)
-    forget_shapes(model)
     model.producer_name, model.producer_version = "mutoscope", None
 
 
@@ -76,16 +75,6 @@ def name_interface(model: ir.Model, graph: Graph) -> None:
             value.name = spec.name
             value.shape = ir.Shape(spec.shape)
             value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(spec.dtype)))
-
-
-def forget_shapes(model: ir.Model) -> None:
-    """Drop the traced shapes of intermediates: ORT's quantiser takes them for wrong ones."""
-    outputs = set(model.graph.outputs)
-    for node in model.graph:
-        for value in node.outputs:
-            if value not in outputs:
-                value.shape = None
-                value.type = None
 
 
 def lazy(

@@ -22,14 +22,40 @@ class Kind:
     needed: dict[str, Any]
 
 
-FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "solver_order": 2}
+PLAIN = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+FLOW = {
+    **PLAIN,
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "solver_order": 2,
+    "final_sigmas_type": "zero",
+    "lower_order_final": True,
+    "thresholding": False,
+}
 KINDS = {
     "FlowMatchEulerDiscreteScheduler": Kind(
-        "euler", "shift", {"use_dynamic_shifting": False, "stochastic_sampling": False}
+        "euler",
+        "shift",
+        {
+            **PLAIN,
+            "use_dynamic_shifting": False,
+            "stochastic_sampling": False,
+            "invert_sigmas": False,
+            "shift_terminal": None,
+        },
     ),
-    "UniPCMultistepScheduler": Kind("unipc", "flow_shift", {**FLOW, "solver_type": "bh2"}),
+    "UniPCMultistepScheduler": Kind(
+        "unipc", "flow_shift", {**FLOW, "solver_type": "bh2", "predict_x0": True}
+    ),
     "DPMSolverMultistepScheduler": Kind(
-        "dpmpp-2m", "flow_shift", {**FLOW, "algorithm_type": "dpmsolver++"}
+        "dpmpp-2m",
+        "flow_shift",
+        {
+            **FLOW,
+            "algorithm_type": "dpmsolver++",
+            "solver_type": "midpoint",
+            "euler_at_final": False,
+        },
     ),
 }
 

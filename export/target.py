@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -39,6 +40,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
         _sync(work)
         work.chmod(0o777 & ~_umask())
         _replace(work, target)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(
+            f"no space left for {target}; nothing was written, free some first"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

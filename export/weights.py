@@ -31,23 +31,34 @@ CHUNK = 1 << 24
 """Elements that are looked at at a time, for a small peak of memory."""
 
 
-def attach(model: ir.Model, graph: Graph) -> None:
-    """Give a traced graph's initializers their values, read when they are written.
+def check_weights(graph: Graph) -> None:
+    """Compare the checkpoint's tensors with what the model wants, from their headers alone.
 
     Raises:
-        CheckpointError: the checkpoint lacks a weight, or has it in another shape.
+        CheckpointError: a weight is missing or of another shape.
     """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    component, module = graph.component, graph.build(FakeTensorMode)
+    for name, parameter in module.get_submodule("model").named_parameters():
+        stored, wanted = component.shape(name), tuple(parameter.shape)
+        if stored != wanted:
+            raise CheckpointError(
+                f"{component.folder} has {name!r} of shape {stored}, config.json says {wanted}; "
+                "download the checkpoint again"
+            )
+
+
+def attach(model: ir.Model, graph: Graph) -> None:
+    """Give a traced graph's initializers their values, which are read when they are written."""
     from torch._subclasses.fake_tensor import FakeTensor
 
     for name, value in model.graph.initializers.items():
         traced = value.const_value
         tensor: Any = getattr(traced, "raw", None)
         if traced is not None and isinstance(tensor, FakeTensor):
-            key = name.removeprefix("model.")
-            _check_shape(graph, key, tuple(tensor.shape))
-            value.const_value = lazy(
-                _loader(graph, key, tensor.dtype), traced.dtype, tuple(tensor.shape), name
-            )
+            load = _loader(graph, name.removeprefix("model."), tensor.dtype)
+            value.const_value = lazy(load, traced.dtype, tuple(tensor.shape), name)
 
 
 def _loader(graph: Graph, key: str, dtype: Any) -> Any:
@@ -55,14 +66,6 @@ def _loader(graph: Graph, key: str, dtype: Any) -> Any:
         return to_numpy(graph.change(key, graph.component.load(key)).to(dtype))
 
     return load
-
-
-def _check_shape(graph: Graph, key: str, shape: tuple[int, ...]) -> None:
-    stored = graph.component.shape(key)
-    if stored != shape:
-        raise CheckpointError(
-            f"{graph.component.folder} has {key!r} of shape {stored}, its config.json says {shape}"
-        )
 
 
 def to_numpy(tensor: Tensor) -> NDArray[Any]:

@@ -50,7 +50,7 @@ VAES: dict[str, Settings] = {
         "base_dim": 4,
         "decoder_base_dim": 8,
         "dim_mult": [1, 2, 4, 4],
-        "num_res_blocks": 2,
+        "num_res_blocks": 1,
         "temperal_downsample": [False, True, True],
         "is_residual": True,
         "patch_size": 2,
@@ -149,9 +149,29 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
-    """The bundle of `tiny_checkpoint`, fp32, all graphs."""
+    """The bundle of `tiny_checkpoint`, fp32, all graphs, verified."""
     from mutoscope.export import Options, export_bundle
 
     target = tmp_path_factory.mktemp("tiny") / "bundle"
-    export_bundle(tiny_checkpoint, target, Options(defaults=["width=32", "height=32", "frames=5"]))
+    defaults = ["width=32", "height=32", "frames=5", "steps=2", "fps=8"]
+    export_bundle(
+        tiny_checkpoint, target, Options(defaults=defaults, license="CC0-1.0", verify=True)
+    )
     return target
+
+
+def real_module(graph: Any) -> Any:
+    """The module of a graph with the checkpoint's weights, as the exported graph has them."""
+    from contextlib import nullcontext
+
+    module = graph.build(nullcontext).eval().requires_grad_(False)
+    for name, parameter in module.model.named_parameters():
+        weight = graph.change(name, graph.component.load(name))
+        parameter.data = weight.to(parameter.dtype)
+    return module
+
+
+@pytest.fixture(scope="session")
+def load_module() -> Callable[[Any], Any]:
+    """`real_module`: run in PyTorch what is exported, without exporting it."""
+    return real_module

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ....engine.bundle import DType, Precision, TensorSpec
-from ...checkpoint import Checkpoint
+from ....errors import CheckpointError
+from ...checkpoint import Checkpoint, Component
 from ...graph import Graph, Skeleton, split_axis
 from . import denoiser, settings, text_encoder, vae
 
@@ -37,7 +40,7 @@ def text_encoder_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
     def build(skeleton: Skeleton) -> nn.Module:
         from transformers import UMT5Config, UMT5EncoderModel
 
-        with skeleton():
+        with skeleton(), described_by(component):
             model = UMT5EncoderModel(UMT5Config(**component.config))
             text_encoder.set_precision(model, TORCH_TYPES[precision])
         return text_encoder.TextEncoder(model)
@@ -63,7 +66,7 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
     def build(skeleton: Skeleton) -> nn.Module:
         from diffusers import WanTransformer3DModel
 
-        with skeleton():
+        with skeleton(), described_by(component):
             model = WanTransformer3DModel.from_config(component.config)
             denoiser.set_precision(model, TORCH_TYPES[precision])
         return denoiser.Denoiser(model)
@@ -90,6 +93,22 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
         },
         change=change,
     )
+
+
+@contextmanager
+def described_by(component: Component) -> Iterator[None]:
+    """A model's constructor may raise anything when its configuration is wrong.
+
+    Raises:
+        CheckpointError: it did.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(
+            f"{component.folder / 'config.json'} does not describe a model ({error}); "
+            "download the checkpoint again"
+        ) from error
 
 
 class Decoding:
@@ -139,7 +158,7 @@ def vae_graphs(
     def build(skeleton: Skeleton) -> nn.Module:
         from diffusers import AutoencoderKLWan
 
-        with skeleton():
+        with skeleton(), described_by(component):
             model = AutoencoderKLWan.from_config(component.config)
             vae.set_precision(model, TORCH_TYPES[precision])
         return way.module(model)

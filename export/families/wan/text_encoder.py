@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from transformers import UMT5EncoderModel
 
 FULL_PRECISION = ("norm", "wo.", "relative_attention_bias")
-TIED = {"encoder.embed_tokens.weight": "shared.weight"}
+TIED = {
+    "encoder.embed_tokens.weight": "shared.weight",
+    "shared.weight": "encoder.embed_tokens.weight",
+}
 """Names of one tensor: the checkpoint may have it under either."""
 
 
@@ -68,7 +71,7 @@ class TextEncoder(nn.Module):
             for linear in (attention.q, attention.k, attention.v)
         )
         by_distance = attention.relative_attention_bias(self.get_buffer("buckets"))
-        bias = by_distance[distances].permute(2, 0, 1).unsqueeze(0)
+        bias = F.embedding(distances, by_distance).permute(2, 0, 1).unsqueeze(0)
         out = F.scaled_dot_product_attention(query, key, value, bias + mask, scale=1.0)
         return apply(attention.o, out.transpose(1, 2).flatten(2)).float()
 

@@ -1,0 +1,187 @@
+"""Checkpoints that are damaged or not supported: one line, before any work, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutoscope.errors import CheckpointError, UserError
+from mutoscope.export import Options, export_bundle
+from mutoscope.export.checkpoint import Checkpoint
+from mutoscope.export.weights import check_weights
+
+torch = pytest.importorskip(
+    "torch", reason="parity tests need the export extra: pip install -e '.[export]'"
+)
+pytest.importorskip("diffusers", reason="parity tests need the export extra")
+wan = pytest.importorskip("mutoscope.export.families.wan.graphs")
+
+pytestmark = pytest.mark.parity
+
+SMALL = ["width=32", "height=32", "frames=5"]
+
+
+@pytest.fixture
+def folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint of one's own, to be damaged."""
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "wan"))
+
+
+def refusal(folder: Path, **options: Any) -> str:
+    target = folder.parent / "bundle"
+    report: list[str] = []
+    with pytest.raises(UserError) as error:
+        export_bundle(folder, target, Options(**options), report.append)
+    assert report == []
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    return str(error.value)
+
+
+def change(path: Path, **entries: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+@pytest.mark.parametrize(
+    ("entries", "what"),
+    [
+        ({"boundary_ratio": 0.9}, "Wan 2.2 with two experts (transformer_2)"),
+        (
+            {"transformer_2": ["diffusers", "WanTransformer3DModel"]},
+            "Wan 2.2 with two experts (transformer_2)",
+        ),
+        ({"expand_timesteps": True}, "Wan 2.2 TI2V (expand_timesteps)"),
+    ],
+)
+def test_later_models_are_named(folder: Path, entries: dict[str, Any], what: str) -> None:
+    change(folder / "model_index.json", **entries)
+    assert refusal(folder) == (
+        f"{folder} is {what}, which is not supported yet; Wan 2.1 text-to-video is"
+    )
+
+
+def test_image_to_video_is_named(folder: Path) -> None:
+    change(folder / "transformer" / "config.json", image_dim=1280)
+    assert refusal(folder) == (
+        f"{folder} is a Wan image-to-video model (image_dim, added_kv_proj_dim), "
+        "which is not supported yet; Wan 2.1 text-to-video is"
+    )
+
+
+def test_another_text_encoder(folder: Path) -> None:
+    change(folder / "model_index.json", text_encoder=["transformers", "CLIPTextModel"])
+    assert refusal(folder) == (
+        f"{folder} has CLIPTextModel for its text_encoder; UMT5EncoderModel is needed"
+    )
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "scheduler"])
+def test_a_missing_part_without_weights(folder: Path, name: str) -> None:
+    shutil.rmtree(folder / name)
+    assert refusal(folder) == f"{folder} lacks its {name} folder; download the checkpoint again"
+
+
+def test_a_file_cut_short_is_named(folder: Path) -> None:
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    message = refusal(folder)
+    assert message.startswith(f"{path} is damaged or cut short (")
+    assert message.endswith("); download the checkpoint again")
+
+
+def test_a_missing_weight_is_named(folder: Path) -> None:
+    rewrite(folder / "transformer", lambda weights: weights.pop("proj_out.bias"))
+    assert refusal(folder, defaults=SMALL) == (
+        f"{folder}/transformer lacks the weight 'proj_out.bias'; download the checkpoint again"
+    )
+
+
+def test_a_weight_of_another_shape_is_named(folder: Path) -> None:
+    change(folder / "transformer" / "config.json", ffn_dim=40)
+    assert refusal(folder, defaults=SMALL) == (
+        f"{folder}/transformer has 'blocks.0.ffn.net.0.proj.weight' of shape (32, 24), "
+        "config.json says (40, 24); download the checkpoint again"
+    )
+
+
+def test_a_configuration_that_makes_no_model(folder: Path) -> None:
+    change(folder / "vae" / "config.json", num_res_blocks="many")
+    message = refusal(folder, defaults=SMALL)
+    assert message.startswith(f"{folder}/vae/config.json does not describe a model (")
+
+
+def test_text_of_another_width(folder: Path) -> None:
+    change(folder / "text_encoder" / "config.json", d_model=32)
+    assert refusal(folder) == (
+        f"{folder}: the transformer wants text of 24 channels, the text encoder gives 32"
+    )
+
+
+def test_latents_of_another_number(folder: Path) -> None:
+    change(folder / "transformer" / "config.json", in_channels=36)
+    assert refusal(folder) == (
+        f"{folder}: the transformer takes latents of 36 channels, the VAE has 16; "
+        "image-conditioned models are not supported yet"
+    )
+
+
+def test_a_compression_that_its_levels_do_not_make(folder: Path) -> None:
+    change(folder / "vae" / "config.json", scale_factor_spatial=16)
+    assert refusal(folder) == (
+        f"{folder}/vae/config.json says scale_factor_spatial 16, its levels and patches make 8; "
+        "correct it"
+    )
+
+
+def test_another_temporal_compression(folder: Path) -> None:
+    change(folder / "vae" / "config.json", temperal_downsample=[False, True])
+    assert refusal(folder) == (
+        f"{folder}/vae/config.json: 2 frames a latent frame (scale_factor_temporal 4); "
+        "Wan's pipeline wants 4"
+    )
+
+
+def test_an_unknown_graph_names_the_nearest(folder: Path) -> None:
+    message = refusal(folder, graphs=["denoise"], defaults=SMALL)
+    assert message == (
+        "unknown graph 'denoise'; did you mean 'denoiser'? (known: denoiser, text_encoder, "
+        "vae_decoder_first, vae_decoder_next, vae_encoder_first, vae_encoder_next)"
+    )
+
+
+def test_a_default_that_the_model_cannot_serve(folder: Path) -> None:
+    assert refusal(folder, defaults=["width=40"]) == (
+        "the default of width, 40, is no multiple of 16; change it with --default width=N"
+    )
+
+
+def test_wans_own_defaults_may_be_too_large(folder: Path) -> None:
+    assert refusal(folder) == (
+        "the default of width, 832, is more than the 512 that this checkpoint takes; "
+        "change it with --default width=N"
+    )
+
+
+def test_either_name_of_the_shared_embedding_does(folder: Path) -> None:
+    """Both are published; a checkpoint has the one or the other."""
+    for old, new in (
+        ("shared.weight", "encoder.embed_tokens.weight"),
+        ("encoder.embed_tokens.weight", "shared.weight"),
+    ):
+        rewrite(folder / "text_encoder", lambda w, old=old, new=new: w.update({new: w.pop(old)}))
+        check_weights(wan.text_encoder_graph(Checkpoint.open(folder), "fp32"))
+    rewrite(folder / "text_encoder", lambda weights: weights.pop("shared.weight"))
+    with pytest.raises(CheckpointError, match="lacks the weight 'shared.weight'"):
+        check_weights(wan.text_encoder_graph(Checkpoint.open(folder), "fp32"))
+
+
+def rewrite(component: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (path,) = component.glob("*.safetensors")
+    weights = load_file(path)
+    edit(weights)
+    save_file(weights, path)
