@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from ..engine.bundle import Manifest
+from ..engine.manifest import Manifest
 from ..export import Options, export_bundle
 from ..export.exporter import PRECISIONS
 from ..export.verify import VerifyError, table

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from ..engine import Bundle
-from ..engine.bundle import FILE_NAME, Manifest
+from ..engine.manifest import FILE_NAME, Manifest
 
 
 @click.command(epilog="Example: mutoscope inspect clip.mp4")

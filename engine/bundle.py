@@ -1,169 +1,18 @@
 """The bundle: what `export` writes and every backend opens.
 
-A folder with ONNX graphs, their external weights, a tokenizer and `bundle.json`, which this module
-defines and checks. Nothing in a bundle is trusted: sizes are bounded, paths stay in the folder,
-every file's sha256 is compared.
+A folder with ONNX graphs, their external weights, a tokenizer and `bundle.json`. Nothing in it is
+trusted: sizes are bounded, paths stay in the folder, every file's sha256 is compared.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
-
-import msgspec
 
 from ..errors import BundleError
-
-SCHEMA = 1
-FILE_NAME = "bundle.json"
-MAX_JSON_BYTES = 8 << 20
-
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Text = Annotated[str, msgspec.Meta(max_length=100_000)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
-AxisName = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^([1-9][0-9]{0,5}\*)?[A-Za-z_]+$")]
-Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | AxisName
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"]
-DType = Literal["float32", "float16", "int64", "int32", "bool"]
-
-
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A checked, read-only part of `bundle.json`."""
-
-
-class TensorSpec(_Record, frozen=True, kw_only=True):
-    """An input or output of a graph.
-
-    An axis is a fixed length, the name of a dynamic one, or a multiple of that: `8*latent_height`.
-    """
-
-    name: Name
-    dtype: DType
-    shape: Annotated[tuple[Axis, ...], msgspec.Meta(max_length=8)]
-
-
-class FileSpec(_Record, frozen=True, kw_only=True):
-    """A file of the bundle: its length in bytes and its sha256 in hex."""
-
-    size: Annotated[int, msgspec.Meta(ge=0)]
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-
-
-class GraphSpec(_Record, frozen=True, kw_only=True):
-    """One ONNX graph: its file, the files its weights lie in, and its interface."""
-
-    file: Name
-    data: tuple[Name, ...] = ()
-    precision: Precision
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-class TextSpec(_Record, frozen=True, kw_only=True):
-    """How a prompt becomes token ids, and how its embedding is padded for the denoiser."""
-
-    tokenizer: Name
-    max_tokens: Count
-    pad_token_id: Annotated[int, msgspec.Meta(ge=0)] = 0
-    embedding_dim: Count
-
-
-class SchedulerSpec(_Record, frozen=True, kw_only=True):
-    """The sampler the checkpoint was published with."""
-
-    name: Name
-    shift: Annotated[float, msgspec.Meta(ge=0.01, le=1000)]
-    train_timesteps: Count = 1000
-
-
-class DenoiserSpec(_Record, frozen=True, kw_only=True):
-    """The transformer's dimensions, from which its working memory is estimated."""
-
-    hidden_size: Count
-    ffn_dim: Count
-    heads: Count
-    layers: Count
-
-
-class PreviewSpec(_Record, frozen=True, kw_only=True):
-    """An affine map from a latent pixel to RGB in [-1, 1]: `matrix` (3, channels), `bias` (3,)."""
-
-    matrix: Annotated[tuple[tuple[float, ...], ...], msgspec.Meta(min_length=3, max_length=3)]
-    bias: Annotated[tuple[float, ...], msgspec.Meta(min_length=3, max_length=3)]
-
-
-class LatentSpec(_Record, frozen=True, kw_only=True):
-    """The latent space: channels, statistics (as diffusers' `latents_mean/std`), compression."""
-
-    channels: Count
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    temporal_compression: Count
-    spatial_compression: Count
-    patch_size: Annotated[tuple[Count, ...], msgspec.Meta(min_length=3, max_length=3)]
-    preview: PreviewSpec
-
-
-class Defaults(_Record, frozen=True, kw_only=True):
-    """What a request gets that does not say."""
-
-    width: Count
-    height: Count
-    frames: Count
-    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)]
-    steps: Annotated[int, msgspec.Meta(ge=1, le=1000)]
-    guidance_scale: Annotated[float, msgspec.Meta(ge=0, le=100)]
-    negative_prompt: Text = ""
-
-
-class Limits(_Record, frozen=True, kw_only=True):
-    """The largest request the graphs accept."""
-
-    max_width: Count
-    max_height: Count
-    max_frames: Count
-
-
-class Source(_Record, frozen=True, kw_only=True):
-    """Where the weights come from: the checkpoint's name, and its revision where it is known."""
-
-    name: Name
-    revision: Name | None = None
-    license: Name | None = None
-
-
-class Check(_Record, frozen=True, kw_only=True):
-    """One line of `export --verify`: a figure, and the bound it was held to."""
-
-    graph: Name
-    case: Name
-    metric: Name
-    value: float
-    bound: float
-    passed: bool
-
-
-class Manifest(_Record, frozen=True, kw_only=True):
-    """The whole of `bundle.json`."""
-
-    schema: Literal[1] = 1
-    family: Name
-    name: Name
-    source: Source
-    made_with: dict[str, str]
-    graphs: dict[str, GraphSpec]
-    files: dict[str, FileSpec]
-    text: TextSpec
-    scheduler: SchedulerSpec
-    denoiser: DenoiserSpec
-    latents: LatentSpec
-    defaults: Defaults
-    limits: Limits
-    checks: tuple[Check, ...] = ()
+from .manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, Precision, read_manifest
 
 
 class Bundle:
@@ -188,9 +37,7 @@ class Bundle:
             BundleError: no bundle there, or one that is damaged, unsafe or of another version.
         """
         folder = Path(path)
-        raw = _read_json(folder)
-        manifest = parse(raw, folder)
-        _check_consistent(manifest, folder)
+        manifest, raw = read_manifest(folder)
         check_files(folder, manifest)
         return cls(folder, manifest, hashlib.sha256(raw).hexdigest())
 
@@ -220,12 +67,6 @@ class Bundle:
         return self.graph("denoiser").precision
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `bundle.json`; `manifest.files` must already describe what lies in the folder."""
-    raw = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    (folder / FILE_NAME).write_bytes(raw + b"\n")
-
-
 def describe_files(folder: Path) -> dict[str, FileSpec]:
     """Size and sha256 of every file below the folder, but for `bundle.json` itself."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE_NAME)
@@ -235,30 +76,6 @@ def describe_files(folder: Path) -> dict[str, FileSpec]:
             path.relative_to(folder).as_posix(): FileSpec(size=path.stat().st_size, sha256=digest)
             for path, digest in zip(paths, digests, strict=True)
         }
-
-
-def parse(raw: bytes, folder: Path) -> Manifest:
-    """Decode and check the text of a `bundle.json`.
-
-    Raises:
-        BundleError: not JSON, another schema version, or a field that is missing, unknown or wrong.
-    """
-    where = folder / FILE_NAME
-    try:
-        head: Any = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{where} is not valid JSON ({error}); export the bundle again") from None
-    version = head.get("schema") if isinstance(head, dict) else None
-    if type(version) is not int or version < 1:
-        raise BundleError(f"{where} does not say its schema version; it is not a Mutoscope bundle")
-    if version > SCHEMA:
-        raise BundleError(
-            f"{where} has schema {version}, this version reads up to {SCHEMA}: upgrade mutoscope"
-        )
-    try:
-        return msgspec.convert(head, Manifest)
-    except msgspec.ValidationError as error:
-        raise BundleError(f"{where}: {error}; export the bundle again") from None
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
@@ -302,43 +119,6 @@ def contained(folder: Path, name: str) -> Path:
     if not inside:
         raise BundleError(f"{folder / FILE_NAME} names {name!r}, outside the bundle; refused")
     return folder / pure
-
-
-def _read_json(folder: Path) -> bytes:
-    path = folder / FILE_NAME
-    if not folder.is_dir():
-        raise BundleError(f"no bundle at {folder}: there is no such folder")
-    if not path.is_file():
-        raise BundleError(
-            f"no bundle at {folder}: {FILE_NAME} is missing; "
-            "make one with: mutoscope export CHECKPOINT BUNDLE"
-        )
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise BundleError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MB; it is not a bundle's")
-    return path.read_bytes()
-
-
-def _check_consistent(manifest: Manifest, folder: Path) -> None:
-    where = folder / FILE_NAME
-    for problem in _inconsistencies(manifest):
-        raise BundleError(f"{where}: {problem}; export the bundle again")
-
-
-def _inconsistencies(manifest: Manifest) -> Iterator[str]:
-    named = [manifest.text.tokenizer]
-    for graph in manifest.graphs.values():
-        named += [graph.file, *graph.data]
-    yield from (
-        f"{name!r} is named but not listed in `files`"
-        for name in named
-        if name not in manifest.files
-    )
-    latents = manifest.latents
-    lengths = {len(latents.mean), len(latents.std), *map(len, latents.preview.matrix)}
-    if lengths != {latents.channels}:
-        yield f"latent statistics or preview are not of {latents.channels} channels"
-    if "denoiser" not in manifest.graphs:
-        yield "no graph named 'denoiser'"
 
 
 def _digest(path: Path) -> str:

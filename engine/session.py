@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MutoscopeError
-from .bundle import GraphSpec, TensorSpec
+from .manifest import GraphSpec, TensorSpec
 
 
 class Buffer(Protocol):

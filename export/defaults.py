@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..engine.bundle import Defaults
+from ..engine.manifest import Defaults
 from ..errors import UserError, unknown
 from .facts import Facts
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..engine.bundle import (
+from ..engine.bundle import describe_files
+from ..engine.manifest import (
     Defaults,
     GraphSpec,
     Manifest,
     Precision,
     SchedulerSpec,
     Source,
-    describe_files,
     write_manifest,
 )
 from ..errors import MissingExtraError, UserError, unknown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine.bundle import DenoiserSpec, LatentSpec, Limits, TextSpec
+from ..engine.manifest import DenoiserSpec, LatentSpec, Limits, TextSpec
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..engine.bundle import Precision, TensorSpec
+from ..engine.manifest import Precision, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.bundle import SchedulerSpec
+from ..engine.manifest import SchedulerSpec
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint, read_json
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..engine.bundle import FILE_NAME
+from ..engine.manifest import FILE_NAME
 from ..errors import UserError
 
 

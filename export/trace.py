@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..engine.bundle import TensorSpec
+from ..engine.manifest import TensorSpec
 from .graph import Graph, split_axis
 
 if TYPE_CHECKING:

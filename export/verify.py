@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.bundle import Bundle, Check, Manifest, Precision
+from ..engine.bundle import Bundle
+from ..engine.manifest import Check, Manifest, Precision
 from ..errors import MutoscopeError
 
 Array = NDArray[Any]

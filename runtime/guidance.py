@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Session
-from ..engine.bundle import Manifest
+from ..engine.manifest import Manifest
 from ..kernels.latents import guide
 
 Array = NDArray[np.float32]

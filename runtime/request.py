@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.bundle import Manifest
+from ..engine.manifest import Manifest
 from ..errors import UserError, unknown
 from . import checks
 from .schedulers import SCHEDULERS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from mutoscope.engine.bundle import (
-    Bundle,
+from mutoscope.engine.bundle import Bundle, describe_files
+from mutoscope.engine.manifest import (
     Defaults,
     DenoiserSpec,
     GraphSpec,
@@ -19,7 +19,6 @@ from mutoscope.engine.bundle import (
     Source,
     TensorSpec,
     TextSpec,
-    describe_files,
     write_manifest,
 )
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..bundle import Bundle, TensorSpec
+from ..bundle import Bundle
+from ..manifest import TensorSpec
 from ..open import EngineOptions
 from ..session import Session, Tensor, axis_length, check_feeds
 

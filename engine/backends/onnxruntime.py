@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import BundleError, MissingExtraError, MutoscopeError
-from ..bundle import Bundle, GraphSpec
+from ..bundle import Bundle
+from ..manifest import GraphSpec
 from ..open import EngineOptions
 from ..session import Session, Tensor
 

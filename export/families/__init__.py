@@ -6,7 +6,7 @@ import pkgutil
 from importlib import import_module
 from typing import Protocol
 
-from ...engine.bundle import Defaults, Precision, PreviewSpec
+from ...engine.manifest import Defaults, Precision, PreviewSpec
 from ...errors import CheckpointError
 from ..checkpoint import Checkpoint
 from ..facts import Facts

@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from mutoscope.engine.bundle import Defaults, Manifest
+from mutoscope.engine.manifest import Defaults, Manifest
 from mutoscope.errors import UserError
 from mutoscope.export.defaults import change_defaults, check_defaults
 from mutoscope.export.facts import Facts

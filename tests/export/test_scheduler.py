@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutoscope.engine.bundle import SchedulerSpec
+from mutoscope.engine.manifest import SchedulerSpec
 from mutoscope.errors import CheckpointError
 from mutoscope.export.checkpoint import Checkpoint
 from mutoscope.export.scheduler import scheduler

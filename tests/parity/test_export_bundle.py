@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mutoscope import cli
 from mutoscope.engine import Bundle
-from mutoscope.engine.bundle import Source
+from mutoscope.engine.manifest import Source
 from mutoscope.errors import BundleError
 from mutoscope.export import Options, export_bundle, exporter
 from mutoscope.export.checkpoint import Checkpoint

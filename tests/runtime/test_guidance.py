@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from mutoscope.engine.bundle import Manifest
+from mutoscope.engine.manifest import Manifest
 from mutoscope.runtime import guidance
 from mutoscope.runtime.guidance import GuidedDenoiser, fits_batched, working_memory
 

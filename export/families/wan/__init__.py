@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ....engine.bundle import Defaults
+from ....engine.manifest import Defaults
 from .check import check
 
 if TYPE_CHECKING:
-    from ....engine.bundle import Precision, PreviewSpec
+    from ....engine.manifest import Precision, PreviewSpec
     from ...checkpoint import Checkpoint
     from ...facts import Facts
     from ...graph import Graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....engine.bundle import DenoiserSpec, LatentSpec, Limits, PreviewSpec, TextSpec
+from ....engine.manifest import DenoiserSpec, LatentSpec, Limits, PreviewSpec, TextSpec
 from ...checkpoint import Checkpoint
 from ...facts import Facts
 from ...tokenizer import FILE as TOKENIZER

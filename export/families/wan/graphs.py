@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ....engine.bundle import DType, Precision, TensorSpec
+from ....engine.manifest import DType, Precision, TensorSpec
 from ....errors import CheckpointError
 from ...checkpoint import Checkpoint, Component
 from ...graph import Graph, Skeleton, split_axis

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from ....engine.bundle import PreviewSpec
+from ....engine.manifest import PreviewSpec
 from ...checkpoint import Checkpoint
 
 if TYPE_CHECKING:
