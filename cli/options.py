@@ -10,7 +10,7 @@ import click
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[tuple[int, int]]):
     """WIDTHxHEIGHT in pixels."""
 
     name = "WxH"
@@ -25,7 +25,7 @@ class Size(click.ParamType):
         return int(width), int(height)
 
 
-REQUEST = [
+REQUEST: list[Callable[[Any], Any]] = [
     click.option("--size", type=Size(), help="Width and height in pixels, e.g. 64x96."),
     click.option("--frames", type=int, help="How many; 4n+1."),
     click.option("--fps", type=float, help="Frames a second."),
@@ -39,7 +39,7 @@ REQUEST = [
     click.option("--shift", type=float, help="Of the sigmas; more spends more steps on noise."),
 ]
 
-ENGINE = [
+ENGINE: list[Callable[[Any], Any]] = [
     click.option("--bundle", metavar="DIR", help="An exported model; by default the embedded one."),
     click.option("--backend", default="onnxruntime", show_default=True, help="Runs the engines."),
     click.option("--precision", help="What the bundle must have, e.g. fp32."),
@@ -75,7 +75,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return engine, {"width": width, "height": height, **request}
 
 
-def _with(function: Function, options: list[Callable[[Function], Function]]) -> Function:
+def _with(function: Function, options: list[Callable[[Any], Any]]) -> Function:
     for option in reversed(options):
         function = option(function)
     return function

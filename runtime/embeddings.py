@@ -27,7 +27,8 @@ def encode(session: Session, tokens: Tokens) -> Embedding:
     """Run the text encoder on one prompt: float32 (tokens, embedding_dim)."""
     ids = tokens.ids[None]
     outputs = session.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
-    return np.asarray(outputs["prompt_embeds"])[0]
+    embedding: Embedding = np.asarray(outputs["prompt_embeds"])[0]
+    return embedding
 
 
 def pad(embedding: Embedding, length: int) -> Embedding:

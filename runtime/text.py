@@ -7,6 +7,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,16 +65,12 @@ class Tokenizer:
         return Tokens(np.asarray(encoding.ids, np.int64), cut)
 
 
-def _overflow(text: str, overflowing: list[object]) -> str:
-    """The end of the text that the first, kept piece does not cover."""
+def _overflow(text: str, overflowing: list[Any]) -> str:
+    """The end of the text that the first, kept piece does not cover; pieces are `Encoding`s."""
     starts = [
         start
         for piece in overflowing
-        for (start, end), special in zip(
-            piece.offsets,
-            piece.special_tokens_mask,
-            strict=True,  # type: ignore[attr-defined]
-        )
+        for (start, end), special in zip(piece.offsets, piece.special_tokens_mask, strict=True)
         if not special and end > start
     ]
     return text[min(starts) :].strip() if starts else ""
