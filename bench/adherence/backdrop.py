@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,14 +79,17 @@ def camera(frames: Array, objects: Array) -> CameraPath:
     if len(frames) <= STEPS:
         return CameraPath()
     at = np.linspace(0, len(frames) - 1, STEPS + 1).round().astype(int)
-    images, clear = frames[at].mean(-1), 1 - np.clip(2 * widened(objects[at], CLEARANCE), 0, 1)
-    width = frames.shape[2]
+    images = _shrunk(frames[at].mean(-1))
+    clear = _shrunk(1 - np.clip(2 * widened(objects[at], CLEARANCE), 0, 1))
+    scale, width = frames.shape[2] / images.shape[2], images.shape[2]
     paths = [CameraPath(f"pan {'right' if p > 0 else 'left'}", p * width / 64) for p in PANS if p]
     paths += [CameraPath(f"zoom {'in' if z > 1 else 'out'}", zoom=z) for z in ZOOMS if z != 1]
     errors = [_mismatch(images, clear, path) for path in paths]
     best = int(np.argmin(errors))
     rest = _mismatch(images, clear, CameraPath())
-    return paths[best] if errors[best] < MOVED * rest else CameraPath()
+    if errors[best] > MOVED * rest:
+        return CameraPath()
+    return replace(paths[best], pan=paths[best].pan * scale)
 
 
 def _prototypes(word: str) -> list[NDArray[np.float64]]:
@@ -103,6 +106,15 @@ def _prototypes(word: str) -> list[NDArray[np.float64]]:
 
 def _ends(top: RGB, bottom: RGB) -> NDArray[np.float64]:
     return np.array([*top, *bottom]) / 255
+
+
+def _shrunk(images: Array) -> Array:
+    """Images averaged over squares of pixels, so that the shorter side has 48 to 95 of them."""
+    height, width = images.shape[1:]
+    step = max(1, min(height, width) // 48)
+    whole = images[:, : height // step * step, : width // step * step]
+    squares = whole.reshape(len(images), height // step, step, width // step, step)
+    return np.asarray(squares.mean((2, 4)), np.float32)
 
 
 def _mismatch(images: Array, clear: Array, path: CameraPath) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import courses
-from .sampling import weights
+from .sampling import inner_products, weights
 from .templates import SIDE
 from .vocabulary import STILL
 
@@ -111,13 +111,14 @@ def _forms(time: courses.Curve) -> dict[str, list[tuple[courses.Curve, courses.C
 def _misfit(x: Array, y: Array, along: courses.Curve, down: courses.Curve) -> float:
     """What a course leaves of a track about its mean, at the amplitude that suits it best."""
     along, down = along - along.mean(), down - down.mean()
-    scale = max(0.0, float(x @ along + y @ down) / float(along @ along + down @ down))
+    length = max(float(along @ along + down @ down), 1e-9)
+    scale = max(0.0, float(x @ along + y @ down) / length)
     return float(((x - scale * along) ** 2).sum() + ((y - scale * down) ** 2).sum())
 
 
 def _rings(masks: Array) -> Array:
     """Masks along circles about their centre: (n, RINGS, RAYS)."""
-    flat = masks.reshape(len(masks), -1) @ _ring_weights().T
+    flat = inner_products(masks.reshape(len(masks), -1), _ring_weights())
     return flat.reshape(len(masks), RINGS, RAYS)
 
 

@@ -33,9 +33,9 @@ def explain(
     """
     palette = np.array([[shade(_rgb(colour), paint) for colour in colours] for paint in SHADES])
     strength = _dot(difference, difference)
-    along = palette @ difference.T - _dot(difference, behind)
-    length = (palette**2).sum(-1)[..., None] - 2 * palette @ behind.T + _dot(behind, behind)
-    length = np.maximum(length, 1e-6)
+    along = _against(palette, difference) - _dot(difference, behind)
+    length = (palette**2).sum(-1)[..., None] - 2 * _against(palette, behind)
+    length = np.maximum(length + _dot(behind, behind), 1e-6)
     rest = strength - along**2 / length
     rest[1:] += DETAIL**2 * strength
     paint = np.where(rest[0] < UNEXPLAINED**2 * strength, 0, rest.argmin(0))
@@ -50,6 +50,11 @@ def explain(
 
 def _rgb(colour: str) -> Array:
     return np.array(COLOURS[colour], np.float32) / np.float32(255)
+
+
+def _against(palette: Array, pixels: Array) -> Array:
+    """Each paint times each pixel, (paints, colours, k): by hand, as 3 is little for a matrix."""
+    return np.asarray(sum(palette[..., c, None] * pixels[:, c] for c in range(3)), np.float32)
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -11,7 +11,8 @@ from .vocabulary import PLAIN, SPINLESS_SHAPES
 def prompts(n: int = 48, seed: int = 0) -> list[tuple[str, Scene]]:
     """`n` different prompts within the plain vocabulary, each with the scene it asks for.
 
-    Held-out combinations come first: there are 44, and every shape meets every colour in them.
+    Held-out combinations come first: there are 44, and in them every shape meets every colour but
+    the circle green, whose held-out motion would be a spin.
     Backgrounds take turns. The same `n`, at most 352, and `seed` give the same list.
     """
     rng = np.random.Generator(np.random.PCG64(seed))

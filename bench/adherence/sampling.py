@@ -1,4 +1,4 @@
-"""Reading images between their pixels, as products with matrices of linear weights."""
+"""Arithmetic on images: reading them between their pixels, widening masks, comparing many."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def resample(images: Array, rows: Array, columns: Array) -> Array:
     down = weights(rows, images.shape[1])
     across = weights(columns, images.shape[2])
     return np.asarray(down @ images @ np.swapaxes(across, -1, -2), np.float32)
+
+
+def inner_products(a: Array, b: Array) -> Array:
+    """Every row of a times every row of b, on one thread: BLAS has more, which stall when busy."""
+    return np.asarray(np.einsum("ip,jp->ij", a, b), np.float32)
 
 
 def widened(masks: Array, pixels: int) -> Array:

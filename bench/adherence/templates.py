@@ -8,7 +8,7 @@ from math import cos, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from .sampling import resample
+from .sampling import inner_products, resample
 from .segment import Segment
 from .silhouettes import MIRRORED, outline
 
@@ -56,8 +56,9 @@ def recognise(masks: Array, radius: Array, shapes: tuple[str, ...], *, upright: 
     """
     flat = masks.reshape(len(masks), -1)
     weight = np.clip(radius / np.median(radius), 0, 1.5) ** 2
-    misfits = [float(weight @ _misfit(flat, _bank(shape), upright)) for shape in shapes]
-    return shapes[int(np.argmin(misfits))]
+    forms, starts = _bank(shapes)
+    misfits = np.minimum.reduceat(_misfits(flat, forms, upright), starts, axis=1)
+    return shapes[int(np.argmin(weight @ misfits))]
 
 
 @cache
@@ -67,20 +68,26 @@ def unit_area(shape: str) -> float:
     return float((outline(shape, grid[None], grid[:, None]) < 0).sum()) * 0.01**2
 
 
-def _misfit(flat: Array, bank: Array, upright: bool) -> Array:
-    """The logarithm of each mask's squared distance to the nearest template, (n,)."""
-    squares = (bank**2).sum(-1) - 2 * np.moveaxis(bank @ flat.T, -1, 0)
-    squares += (flat**2).sum(1)[:, None, None]
-    misfit = np.log(np.maximum(squares.min(1), 0) + CLOSE)
+def _misfits(flat: Array, forms: Array, upright: bool) -> Array:
+    """The logarithm of each mask's squared distance to each form in its best turn."""
+    inner = inner_products(forms.reshape(-1, SIDE**2), flat).reshape(*forms.shape[:2], -1)
+    squares = (forms**2).sum(-1)[..., None] - 2 * inner + (flat**2).sum(1)
+    misfit = np.log(np.maximum(squares, 0) + CLOSE)
     if upright:
         degrees = 360 / TURNS * np.arange(TURNS)
-        misfit += TILTED * np.minimum(degrees, 360 - degrees) ** 2
-    return np.asarray(misfit.min(1), np.float32)
+        misfit += TILTED * np.minimum(degrees, 360 - degrees)[:, None] ** 2
+    return np.asarray(misfit.min(1).T, np.float32)
 
 
 @cache
-def _bank(shape: str) -> Array:
-    """A shape in every turn: blurred, melted and, where it matters, mirrored; (k, TURNS, ...)."""
+def _bank(shapes: tuple[str, ...]) -> tuple[Array, list[int]]:
+    """All forms of the shapes, (forms, TURNS, SIDE²), and where each shape's begin."""
+    forms = [_forms(shape) for shape in shapes]
+    return np.concatenate(forms), [0, *np.cumsum([len(form) for form in forms[:-1]])]
+
+
+def _forms(shape: str) -> Array:
+    """A shape in every turn: blurred, melted and, where it matters, mirrored."""
     forms = []
     for mirrored in (False, True) if shape in MIRRORED else (False,):
         turns = np.stack([_drawn(shape, k * 2 * np.pi / TURNS, mirrored) for k in range(TURNS)])
