@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from ...bench.adherence.scene import Object, Scene
 from ...errors import UserError
 from .clips import as_video, draw, foreground, latent_foreground, proportionate
+from .journal import Journal
 from .recipe import SPATIAL, Budget, ClipShape
+from .state import Clock
 from .workplace import Workplace, read_json, write_whole
 
 STAGE = "latents"
@@ -96,25 +98,34 @@ def encode_clips(vae: Any, clips: Tensor) -> tuple[Tensor, Tensor]:
     return means, latent_foreground(foreground(clips), SPATIAL)
 
 
-def encode_shards(
-    vae: Any, shards: Shards, folder: Path, budget: Budget, device: str, workers: int
+def encode_shards(vae: Any, shards: Shards, folder: Path, budget: Budget, workers: int) -> None:
+    """Encode shard after shard into `folder/shards`, from where an earlier run stopped."""
+    target = folder / SHARDS
+    target.mkdir(exist_ok=True)
+    clock = _clock(target)
+    journal = Journal(STAGE, folder, clock.step)
+    began = time.monotonic() - clock.seconds
+    sampler = range(clock.step, 1 << 40)
+    loader = iter(DataLoader(shards, batch_size=None, sampler=sampler, num_workers=workers))
+    while (progress := budget.progress(clock.step, clock.seconds)) < 1:
+        journal.tell(clock, progress)
+        clips, scenes = next(loader)
+        means, mask = encode_clips(vae, clips.to(vae.device))
+        clock.seconds = time.monotonic() - began
+        _write(target / shards.name(clock.step), means, mask, scenes, clock.seconds)
+        clock.step += 1
+    journal.tell(clock, progress, now=True)
+
+
+def _write(
+    path: Path, means: Tensor, mask: Tensor, scenes: Sequence[Scene], seconds: float
 ) -> None:
-    """Encode shard after shard into the folder, where an earlier run stopped, then measure them."""
-    done = shard_files(folder)
-    step, spent = len(done), _seconds(done[-1]) if done else 0.0
-    began = time.monotonic() - spent
-    loader = DataLoader(shards, batch_size=None, sampler=range(step, 1 << 40), num_workers=workers)
-    batches = iter(loader)
-    while budget.progress(step, time.monotonic() - began) < 1:
-        clips, scenes = next(batches)
-        means, mask = encode_clips(vae, clips.to(device))
-        tensors = {"means": means.half().cpu().contiguous(), "mask": mask.bool().cpu()}
-        told = {
-            "scenes": json.dumps([asdict(scene) for scene in scenes]),
-            "seconds": json.dumps(time.monotonic() - began),
-        }
-        write_whole(folder / shards.name(step), save(tensors, metadata=told))
-        step += 1
+    tensors = {"means": means.half().cpu().contiguous(), "mask": mask.bool().cpu().contiguous()}
+    told = {
+        "scenes": json.dumps([asdict(scene) for scene in scenes]),
+        "seconds": json.dumps(seconds),
+    }
+    write_whole(path, save(tensors, metadata=told))
 
 
 def write_statistics(shards: Path, folder: Path) -> None:
@@ -143,7 +154,7 @@ def read_statistics(folder: Path) -> Statistics:
         return Statistics(**figures)  # type: ignore[arg-type]
     except TypeError as error:
         raise UserError(
-            f"{path} cannot be read ({error}); remove {folder} and train latents"
+            f"{path} cannot be read ({error}); remove {folder} and train latents again"
         ) from None
 
 
@@ -175,13 +186,19 @@ def _read(path: Path) -> tuple[Tensor, Tensor, list[Scene]]:
             scenes = [_scene(found) for found in json.loads(file.metadata()["scenes"])]
             return file.get_tensor("means"), file.get_tensor("mask"), scenes
     except Exception as error:
-        raise UserError(f"{path} cannot be read ({error}); remove it and train latents") from None
+        raise UserError(
+            f"{path} cannot be read ({error}); remove {path.parents[1]} and train latents again"
+        ) from None
 
 
-def _seconds(path: Path) -> float:
-    """How long all shards up to this one took."""
-    with safe_open(path, "pt") as file:
-        return float(file.metadata()["seconds"])
+def _clock(folder: Path) -> Clock:
+    """After the last shard that is there: how many there are, and how long they took."""
+    files = shard_files(folder)
+    if not files:
+        return Clock()
+    with safe_open(files[-1], "pt") as file:
+        seconds = float(file.metadata()["seconds"])
+    return Clock(int(files[-1].name.partition("-")[0]) + 1, seconds)
 
 
 def _scene(found: dict[str, Any]) -> Scene:

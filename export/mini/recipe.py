@@ -104,7 +104,7 @@ class VaeRecipe:
     optimisation: Optimisation
     crops: int
     clips: int
-    crop_size: int = 48
+    crop_size: int = 32
     crop_frames: int = 5
     crop_phase: float = 0.5
 
@@ -237,6 +237,7 @@ GPU = replace(
         crops=256,
         clips=48,
         crop_phase=0.35,
+        crop_size=48,
         optimisation=Optimisation(1.5e-3, ema=0.998),
     ),
     text=replace(CPU.text, captions=512),

@@ -32,7 +32,7 @@ class Order:
     device: str
     budgets: dict[str, Budget]
     compile: bool = False
-    save_seconds: float = 60.0
+    save_seconds: float = 30.0
 
 
 def train(names: tuple[str, ...], order: Order) -> None:
@@ -68,11 +68,10 @@ def _latents(order: Order) -> None:
 
     recipe, workplace = order.recipe, order.workplace
     shards = Shards(recipe.shapes, recipe.shard, mix(recipe.seed, 4))
-    folder = workplace.stage("latents") / SHARDS
-    folder.mkdir(exist_ok=True)
+    folder = workplace.stage("latents")
     vae = load_vae(workplace, order.device)
-    encode_shards(vae, shards, folder, order.budgets["latents"], order.device, recipe.workers)
-    workplace.finish("latents", partial(write_statistics, folder))
+    encode_shards(vae, shards, folder, order.budgets["latents"], recipe.workers)
+    workplace.finish("latents", partial(write_statistics, folder / SHARDS))
 
 
 def _denoiser(order: Order) -> None:
@@ -144,7 +143,7 @@ def _tune(device: str) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Say in one line why something could not be written; what was there before is still whole."""
+    """Say in one line why a file could not be written or read; what was there is still whole."""
     from safetensors import SafetensorError
 
     try:
@@ -152,7 +151,7 @@ def writing(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"cannot write below {folder}: {reason}; once that is put right, the same command "
+            f"work in {folder} stopped: {reason}; once that is put right, the same command "
             "goes on from the last state"
         ) from error
 

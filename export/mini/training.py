@@ -85,7 +85,7 @@ class Run:
     budget: Budget
     seed: int
     workers: int = 0
-    save_seconds: float = 60.0
+    save_seconds: float = 30.0
 
 
 class Trainer:

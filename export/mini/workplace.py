@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -53,7 +54,10 @@ class Workplace:
 
     def finish(self, stage: str, save: Callable[[Path], object]) -> None:
         """Let `save` write a stage's result into a folder that appears whole or not at all."""
-        with whole_folder(self.stage(stage) / "model") as folder:
+        target = self.stage(stage) / "model"
+        for left in target.parent.glob(f".{target.name}.*"):
+            shutil.rmtree(left)  # by a process that was killed while it wrote
+        with whole_folder(target) as folder:
             save(folder)
 
     @contextmanager

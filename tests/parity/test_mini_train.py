@@ -155,6 +155,7 @@ def test_progress_is_logged_and_shown(trained: Path) -> None:
     log = (trained / "vae" / "log.txt").read_text().splitlines()
     assert log[-1].startswith(f"vae: step {STEPS} 100% ")
     assert " mse " in log[-1]
+    assert (trained / "latents" / "log.txt").read_text().startswith(f"latents: step {STEPS} 100% ")
     sheets = [path.name for path in sorted((trained / "dit" / "samples").iterdir())]
     assert sheets == [f"{step + 1:07d}.png" for step in range(STEPS)]
 
@@ -224,7 +225,7 @@ def test_a_full_disk_is_told_and_leaves_the_last_state(
     folder = tmp_path / "run"
     train(("text",), order(folder, steps=0))
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="^cannot write below .*: No space left on device; once"):
+    with pytest.raises(UserError, match="^work in .* stopped: No space left on device; once"):
         train(("vae",), order(folder, steps=2))
     assert not list((folder / "vae").glob("*.safetensors*"))
     assert not list((folder / "vae").glob(".*.partial"))
@@ -250,6 +251,30 @@ def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
     with pytest.raises(MutoscopeError, match="^text: the weights are no longer numbers at step 4;"):
         train(("text",), replace(given, recipe=recipe))
     assert not (tmp_path / "run" / "text" / "state.safetensors").exists()
+
+
+def test_shards_go_on_after_the_last_one(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    latents = tmp_path / "run" / "latents"
+    shutil.rmtree(latents / "model")
+    whole = files(latents / "shards")
+    last = max(whole)
+    (latents / "shards" / last).unlink()
+    train(("latents",), order(tmp_path / "run"))
+    assert f"latents: goes on at step {STEPS - 1}" in (latents / "log.txt").read_text()
+    # the time it took stands in the header; the tensors are the file's end
+    assert files(latents / "shards")[last][-4096:] == whole[last][-4096:]
+    assert files(latents / "model") == files(trained / "latents" / "model")
+
+
+def test_a_damaged_shard_is_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    folder = tmp_path / "run" / "latents"
+    shard = min((folder / "shards").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-1])
+    shutil.rmtree(tmp_path / "run" / "dit")
+    with pytest.raises(UserError, match=f"{shard} cannot be read .*; remove {folder} and train"):
+        train(("dit",), order(tmp_path / "run"))
 
 
 def test_a_stage_needs_the_ones_before(tmp_path: Path) -> None:

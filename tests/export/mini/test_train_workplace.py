@@ -103,8 +103,10 @@ def test_a_stage_is_finished_all_at_once(tmp_path: Path) -> None:
     assert list((tmp_path / "vae").iterdir()) == []
     with pytest.raises(UserError, match="has no finished 'vae' stage; run it first: python -m"):
         workplace.product("vae")
+    (tmp_path / "vae" / ".model.killed.partial").mkdir()
     workplace.finish("vae", lambda folder: (folder / "weights").touch())
     assert [p.name for p in workplace.product("vae").iterdir()] == ["weights"]
+    assert [p.name for p in (tmp_path / "vae").iterdir()] == ["model"]
 
 
 def test_damaged_json_is_refused(tmp_path: Path) -> None:
