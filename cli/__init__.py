@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MutoscopeError as error:
         _fail(str(error), error.exit_code)
     except Interruption:
-        _say("interrupted; nothing was written")
+        _say("interrupted; nothing half-written is left")
         # an engine may be in the middle of an operation that takes seconds: do not wait for it
         os._exit(INTERRUPTED)
 

@@ -47,6 +47,7 @@ def command(chosen: str | None, warmup: int, repetitions: int, form: str, **opti
     facts = {
         "bundle": record["bundle"]["name"],
         "precision": record["bundle"]["precision"],
+        "backend": record["backend"],
         **{name: record["settings"][name] for name in ("width", "height", "frames", "steps")},
         "peak_memory_mb": record["peak_memory_mb"],
         **describe(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -57,4 +58,5 @@ class Clip:
         Raises:
             UserError: it cannot be written so.
         """
-        return Destination(Output(path, **options), self.record).write([self.frames])
+        account = dataclasses.replace(self.record, seconds=dict(self.record.seconds))
+        return Destination(Output(path, **options), account).write([self.frames])

@@ -17,6 +17,7 @@ from ..errors import UserError
 from . import checks
 from .record import Record
 from .video import ClipWriter, EncoderThread, open_writer
+from .video.failures import file_errors
 from .video.files import SIDE_FILE, OutputFile
 from .video.formats import FOLDER
 
@@ -119,11 +120,24 @@ def write_json(path: Path, value: dict[str, Any], *, overwrite: bool) -> None:
         UserError: the name is taken and `overwrite` is not set, or the system refuses.
     """
     file = OutputFile(path, overwrite=overwrite)
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     try:
-        file.begin().write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        with file_errors(path):
+            file.begin().write_bytes(text.encode("utf-8", "replace"))
         file.commit()
     finally:
         file.discard()
+
+
+def check_image(path: Path, *, overwrite: bool) -> None:
+    """Refuse early what `write_image` could not write, or should not replace.
+
+    Raises:
+        UserError: no .png, a name that is taken while `overwrite` is not set, or no such folder.
+    """
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: a preview is a .png")
+    open_writer(path, width=1, height=1, frames=1, fps=1, overwrite=overwrite)
 
 
 def write_image(path: Path, picture: NDArray[np.uint8]) -> None:

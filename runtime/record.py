@@ -66,8 +66,8 @@ class Record:
             yield piece
 
     def finish(self) -> None:
-        """Settle the total, and the peak of memory."""
-        self.seconds["total"] = time.perf_counter() - self._began
+        """Settle the total, once, and the peak of memory."""
+        self.seconds.setdefault("total", time.perf_counter() - self._began)
         self.peak_memory_mb = peak_memory_mb()
 
     def provenance(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mutoscope
@@ -13,8 +14,15 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 PROMPT = "a red circle moves left to right"
-TRIES = 3
-"""A busy machine only ever adds time, so the best of a few tries is what it takes."""
+TRIES = 8
+
+
+def best(budget: float, run: Callable[[], float]) -> float:
+    """The best of a few tries, or the first within the budget: a busy machine only adds time."""
+    seconds = []
+    while len(seconds) < TRIES and min(seconds, default=budget + 1) > budget:
+        seconds.append(run())
+    return min(seconds)
 
 
 def python(program: str, *arguments: str, cwd: Path) -> str:
@@ -24,27 +32,28 @@ def python(program: str, *arguments: str, cwd: Path) -> str:
 
 def test_cold_start(folder: Path) -> None:
     command = [sys.executable, "-P", "-m", "mutoscope", "generate", PROMPT, "--json", "--overwrite"]
-    seconds = []
-    for _ in range(TRIES):
+
+    def start() -> float:
         began = time.monotonic()
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-        seconds.append(time.monotonic() - began)
         assert json.loads(done.stdout)["peak_memory_mb"] <= 400
-    assert min(seconds) <= 4
+        return time.monotonic() - began
+
+    assert best(4, start) <= 4
 
 
 def test_warm(folder: Path) -> None:
+    output = mutoscope.Output(folder / "clip.mp4", overwrite=True)
     with mutoscope.load() as pipe:
         pipe(PROMPT, steps=1)
-        clips = [pipe(PROMPT, output=f"{i}.mp4") for i in range(TRIES)]
-    assert min(clip.record.seconds["total"] for clip in clips) <= 1.5
+        assert best(1.5, lambda: pipe(PROMPT, output=output).record.seconds["total"]) <= 1.5
 
 
 def test_import(folder: Path) -> None:
     program = (
         "import time; t = time.perf_counter(); import mutoscope; print(time.perf_counter() - t)"
     )
-    assert min(float(python(program, cwd=folder)) for _ in range(TRIES)) <= 0.25
+    assert best(0.25, lambda: float(python(program, cwd=folder))) <= 0.25
 
 
 DECODE = """

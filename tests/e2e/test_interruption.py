@@ -33,7 +33,7 @@ def test_interrupted_while_running(
     _, errors = process.communicate(timeout=20)
     assert time.monotonic() - began < 1
     assert process.returncode == 130
-    assert errors == "mutoscope: error: interrupted; nothing was written\n"
+    assert errors == "mutoscope: error: interrupted; nothing half-written is left\n"
     assert list(folder.iterdir()) == []
 
 
@@ -76,7 +76,7 @@ def test_interrupted_inside_a_finalizer(folder: Path) -> None:
     )
     assert time.monotonic() - began < 5
     assert done.returncode == 130
-    assert done.stderr == "mutoscope: error: interrupted; nothing was written\n"
+    assert done.stderr == "mutoscope: error: interrupted; nothing half-written is left\n"
 
 
 def test_disk_full(folder: Path) -> None:

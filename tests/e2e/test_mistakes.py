@@ -58,7 +58,7 @@ def bundle(folder: Path) -> Path:
         ),
         ([PROMPT, "--encoder", "libx265x"], "unknown encoder 'libx265x'"),
         ([PROMPT, "--bundle", "none"], "no bundle at none: there is no such folder"),
-        ([PROMPT, "--preview", "x.jpg"], "x.jpg: .jpg is not supported"),
+        ([PROMPT, "--preview", "x.jpg"], "x.jpg: a preview is a .png"),
     ],
 )
 def test_generate(run: Run, folder: Path, arguments: list[Any], told: str) -> None:
@@ -144,3 +144,18 @@ def test_missing_extra(folder: Path, missing: str, arguments: list[str], told: s
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"mutoscope: error: {told}\n"
     assert list(folder.iterdir()) == []
+
+
+def test_preview_over_an_existing_file(run: Run, folder: Path) -> None:
+    (folder / "photo.png").write_text("precious")
+    done = run("generate", PROMPT, "--preview", "photo.png")
+    assert done.code == 2
+    assert done.error == "photo.png exists; choose another name or pass --overwrite"
+    assert (folder / "photo.png").read_text() == "precious"
+
+
+def test_undecodable_prompt(run: Run, folder: Path) -> None:
+    """A byte that is no UTF-8 reaches Python as a lone surrogate; the clip is made all the same."""
+    done = run("generate", "a red \udcff circle", "--steps", 1)
+    assert done.code == 0
+    assert json.loads((folder / "clip.json").read_text())["settings"]["prompt"] == "a red ? circle"

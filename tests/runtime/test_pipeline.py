@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +150,20 @@ def test_load_names_the_backends(bundle_folder: Path) -> None:
 def test_unknown_option(pipe: Pipeline) -> None:
     with pytest.raises(UserError, match="unknown option 'step'; did you mean 'steps'?"):
         pipe("a red circle", step=3)
+
+
+def test_saving_leaves_the_record_alone(pipe: Pipeline, tmp_path: Path) -> None:
+    clip = pipe("a red circle", seed=1)
+    before = clip.record.as_dict()
+    clip.save(tmp_path / "a.mp4")
+    clip.save(tmp_path / "b.webm")
+    assert clip.record.as_dict() == before
+    beside = json.loads((tmp_path / "b.json").read_text())
+    assert beside["output"]["codec"] == "vp9"
+    assert beside["seconds"]["total"] == before["seconds"]["total"]
+
+
+def test_disk_full_for_the_record(pipe: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "clip.json").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="clip.json exists; pass --overwrite or --no-metadata"):
+        pipe("a red circle", output=tmp_path / "clip.mp4")
