@@ -37,9 +37,12 @@ class CameraPath:
     zoom: float = 1.0
 
     def undo(self, x: Array, y: Array, width: int, height: int) -> tuple[Array, Array, Array]:
-        """Screen coordinates, one a frame, as world coordinates, and each frame's zoom."""
+        """Screen coordinates, one a frame, as world coordinates, and each frame's zoom.
+
+        The widest view has the zoom 1.
+        """
         time = np.linspace(0, 1, len(x), dtype=np.float32)
-        zoom = np.asarray(np.power(self.zoom, time), np.float32)
+        zoom = np.asarray(np.power(self.zoom, time) / min(1.0, self.zoom), np.float32)
         across = (x - width / 2) / zoom + width / 2 + self.pan * (time - 0.5)
         down = (y - height / 2) / zoom + height / 2
         return across.astype(np.float32), down.astype(np.float32), zoom

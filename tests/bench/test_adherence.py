@@ -122,7 +122,9 @@ def test_every_motion_is_told_from_the_others(motion: str) -> None:
 def test_the_camera_is_seen(camera: str, background: str) -> None:
     scene = Scene((Object("heart", "red"),), background, camera=camera)
     seen = measure(render(scene, 5, 96, 96, 17))
-    assert (seen.background, seen.camera, seen.objects[0].motion) == (background, camera, "still")
+    (item,) = seen.objects
+    assert (seen.background, seen.camera) == (background, camera)
+    assert (item.shape, item.motion, item.size) == ("heart", "still", "medium")
 
 
 @pytest.mark.parametrize(
