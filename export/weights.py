@@ -8,7 +8,7 @@ graph, which the runtime folds when it loads the graph: half the disk, the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +22,7 @@ from .passes import add_initializer, lazy, replace_uses
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import torch
     from torch import Tensor
 
 INLINE_BYTES = 1024
@@ -61,11 +62,26 @@ def attach(model: ir.Model, graph: Graph) -> None:
             value.const_value = lazy(load, traced.dtype, tuple(tensor.shape), name)
 
 
-def _loader(graph: Graph, key: str, dtype: Any) -> Any:
+def _loader(graph: Graph, key: str, dtype: torch.dtype) -> Callable[[], NDArray[Any]]:
     def load() -> NDArray[Any]:
-        return to_numpy(graph.change(key, graph.component.load(key)).to(dtype))
+        return to_numpy(cast(graph, key, graph.change(key, graph.component.load(key)), dtype))
 
     return load
+
+
+def cast(graph: Graph, key: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A weight in the precision of the graph.
+
+    Raises:
+        CheckpointError: it has values that the precision cannot hold, or no numbers at all.
+    """
+    out = weight.to(dtype)
+    if not out.isfinite().all():
+        raise CheckpointError(
+            f"{graph.component.folder} has values in {key!r} that are beyond {graph.precision}; "
+            "export in fp32, and if it is, download the checkpoint again"
+        )
+    return out
 
 
 def to_numpy(tensor: Tensor) -> NDArray[Any]:

@@ -312,8 +312,8 @@ def test_the_preview_finds_an_affine_map() -> None:
     latents = torch.randn(500, 16, generator=generator)
     matrix, bias = torch.randn(3, 16, generator=generator), torch.randn(3, generator=generator)
     found = preview.solve(latents, latents @ matrix.T + bias)
-    np.testing.assert_allclose(found.matrix, matrix, atol=1e-5)  # fp32 least squares
-    np.testing.assert_allclose(found.bias, bias, atol=1e-5)
+    np.testing.assert_allclose(found.matrix, matrix, atol=6e-5)  # rounded to four decimals
+    np.testing.assert_allclose(found.bias, bias, atol=6e-5)
 
 
 @pytest.mark.parametrize(

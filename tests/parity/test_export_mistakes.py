@@ -12,7 +12,7 @@ import pytest
 from mutoscope.errors import CheckpointError, UserError
 from mutoscope.export import Options, export_bundle
 from mutoscope.export.checkpoint import Checkpoint
-from mutoscope.export.weights import check_weights
+from mutoscope.export.weights import cast, check_weights
 
 torch = pytest.importorskip(
     "torch", reason="parity tests need the export extra: pip install -e '.[export]'"
@@ -162,6 +162,18 @@ def test_wans_own_defaults_may_be_too_large(folder: Path) -> None:
     assert refusal(folder) == (
         "the default of width, 832, is more than the 512 that this checkpoint takes; "
         "change it with --default width=N"
+    )
+
+
+@pytest.mark.parametrize("value", [1e5, float("nan")])
+def test_weights_beyond_half_precision_are_named(folder: Path, value: float) -> None:
+    graph = wan.denoiser_graph(Checkpoint.open(folder), "fp16")
+    weight = torch.tensor([1.0, value])
+    with pytest.raises(CheckpointError) as error:
+        cast(graph, "proj_out.bias", weight, torch.float16)
+    assert str(error.value) == (
+        f"{folder}/transformer has values in 'proj_out.bias' that are beyond fp16; "
+        "export in fp32, and if it is, download the checkpoint again"
     )
 
 

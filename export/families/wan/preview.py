@@ -63,10 +63,11 @@ def encode(vae: AutoencoderKLWan, image: Tensor) -> Tensor:
 
 
 def solve(latents: Tensor, colours: Tensor) -> PreviewSpec:
-    """The affine map (samples, channels) → (samples, 3) of least squares."""
+    """The affine map (samples, channels) → (samples, 3) of least squares, to four decimals.
+
+    More would only tell on how many threads it was computed.
+    """
     ones = torch.ones(len(latents), 1)
     solution = torch.linalg.lstsq(torch.cat([latents, ones], dim=1), colours).solution
-    return PreviewSpec(
-        matrix=tuple(tuple(row) for row in solution[:-1].T.tolist()),
-        bias=tuple(solution[-1].tolist()),
-    )
+    *matrix, bias = [[round(value, 4) for value in row] for row in solution.tolist()]
+    return PreviewSpec(matrix=tuple(zip(*matrix, strict=True)), bias=tuple(bias))
