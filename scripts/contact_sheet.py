@@ -1,6 +1,6 @@
-"""Make docs/contact-sheet.gif: clips of the embedded model, side by side, one seed for all.
+"""Clips of the embedded model side by side, one seed for all; takes the file to write.
 
-    python scripts/contact_sheet.py docs/contact-sheet.gif
+Example: python scripts/contact_sheet.py docs/contact-sheet.gif
 """
 
 from __future__ import annotations
