@@ -95,7 +95,8 @@ class VaeRecipe:
         model: what `AutoencoderKLWan` is made with.
         crops: how many crops a batch has in the first phase.
         crop_size: their side in pixels.
-        crop_frames: their length, 4n+1.
+        crop_frames: their length, 4n+1; 9 at least, so that the convolutions' caches are met in the
+            state that they are in for the rest of a clip.
         clips: how many clips of 96x96x17 a batch has in the second; of other shapes in proportion.
         crop_phase: the share of the budget spent on crops.
     """
@@ -105,8 +106,8 @@ class VaeRecipe:
     crops: int
     clips: int
     crop_size: int = 32
-    crop_frames: int = 5
-    crop_phase: float = 0.5
+    crop_frames: int = 9
+    crop_phase: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ DENOISER_MODEL = {
 }
 
 CPU = Recipe(
-    vae=VaeRecipe(VAE_MODEL, Optimisation(1.5e-3, ema=0.99), crops=24, clips=2),
+    vae=VaeRecipe(VAE_MODEL, Optimisation(1.5e-3, ema=0.99), crops=14, clips=2),
     text=TextRecipe(TEXT_MODEL, Optimisation(2e-3, ema=0.99, weight_decay=0.0)),
     denoiser=DenoiserRecipe(DENOISER_MODEL, Optimisation(1.2e-3, ema=0.995, plateau=0.3), batch=24),
     distilled=TuneRecipe(Optimisation(3e-4, ema=0.99), batch=8),
@@ -234,9 +235,8 @@ GPU = replace(
     CPU,
     vae=replace(
         CPU.vae,
-        crops=256,
+        crops=160,
         clips=48,
-        crop_phase=0.35,
         crop_size=48,
         optimisation=Optimisation(1.5e-3, ema=0.998),
     ),

@@ -44,6 +44,7 @@ TOY = replace(
         optimisation=TOY_OPTIMISATION,
         crops=2,
         crop_size=16,
+        crop_frames=5,
     ),
     text=replace(
         CPU.text,
