@@ -131,7 +131,8 @@ def _load(checkpoint: Path, device: str) -> Any:
             f"{checkpoint} has no model_index.json: it is not a checkpoint; "
             "train one with: python -m mutoscope.export.mini train all --out FOLDER"
         )
-    pipe = WanPipeline.from_pretrained(checkpoint).to(device)
+    pipe = WanPipeline.from_pretrained(checkpoint)
     pipe.text_encoder.float()  # transformers keeps the file's precision, diffusers does not
+    pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -235,8 +235,8 @@ GPU = replace(
     CPU,
     vae=replace(
         CPU.vae,
-        crops=160,
-        clips=48,
+        crops=320,
+        clips=96,
         crop_size=48,
         optimisation=Optimisation(1.5e-3, ema=0.998),
     ),
