@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 CACHED = re.compile(r"models--(?P<name>.+)/snapshots/(?P<revision>[0-9a-f]+)")
-NEEDED = ("torch", "diffusers", "transformers", "safetensors", "onnxscript")
+NEEDED = ("torch", "diffusers", "accelerate", "transformers", "safetensors", "onnxscript")
 TOOLS = ("mutoscope", "torch", "diffusers", "transformers", "onnxscript")
 
 Report = Callable[[str], None]
