@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.closing import Closing
 from ..runtime.output import write_image
 from ..runtime.stream import Step
 
 PREVIEW_SCALE = 8
 
 
-class Progress:
+class Progress(Closing):
     """A progress bar on stderr, silent when that is no terminal; and a preview file, if asked."""
 
     def __init__(self, preview: Path | None = None) -> None:
@@ -32,15 +32,8 @@ class Progress:
         if self._preview is not None:
             write_image(self._preview, contact_sheet(step.preview()))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the line of the bar."""
         if self._bar is not None:
             self._bar.close()
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MutoscopeError
+from .closing import Closing
 from .manifest import GraphSpec, TensorSpec
 
 
@@ -34,7 +34,7 @@ class Buffer(Protocol):
 Tensor = NDArray[Any] | Buffer
 
 
-class Session(ABC):
+class Session(Closing):
     """One graph of a bundle, opened and ready to run. Close it, or use it in a `with`.
 
     Attributes:
@@ -60,21 +60,6 @@ class Session(ABC):
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give back the memory. A second call does nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def check_feeds(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 from .bundle import Bundle
+from .closing import Closing
 from .open import EngineOptions, find_backend
 from .session import Session
 
 
-class Sessions:
+class Sessions(Closing):
     """Opens each graph once, keeps it, and closes all of them at the end.
 
     Attributes:
@@ -35,14 +33,3 @@ class Sessions:
         """Close every session; asked again, they open again."""
         while self._opened:
             self._opened.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Bundle, Sessions
+from ..engine.closing import Closing
 from ..kernels.frames import latent_preview
 from ..kernels.latents import denormalize
 from ..kernels.noise import standard_normal
@@ -29,7 +29,7 @@ from .text import Tokenizer
 Array = NDArray[np.float32]
 
 
-class Pipeline:
+class Pipeline(Closing):
     """The sessions of a bundle, tied into prompt → clip. Close it, or use it in a `with`.
 
     Attributes:
@@ -95,17 +95,6 @@ class Pipeline:
     def close(self) -> None:
         """Close the engines."""
         self.sessions.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _settle(self, prompt: str, options: dict[str, Any]) -> tuple[Settings, Record]:
         settings = settle(Request.of(prompt, options), self.bundle.manifest)
