@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -18,14 +19,15 @@ class EngineOptions:
     """How to open an engine.
 
     Attributes:
-        threads: CPU threads for one run; `None` means every core this process may use.
+        threads: CPU threads for one run, at most one a core; `None` means every core this process may use.
     """
 
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be 1 or more, not {self.threads}")
+        most = os.cpu_count() or 1
+        if self.threads is not None and not 1 <= self.threads <= most:
+            raise UserError(f"threads must be between 1 and {most} here, not {self.threads}")
 
 
 class Backend(Protocol):

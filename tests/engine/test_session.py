@@ -73,9 +73,10 @@ def test_unknown_backend(bundle: Bundle) -> None:
     )
 
 
-def test_threads_are_positive() -> None:
-    with pytest.raises(UserError, match="threads must be 1 or more, not 0"):
-        EngineOptions(threads=0)
+@pytest.mark.parametrize("threads", [0, -1, 9999])
+def test_threads_are_the_machines(threads: int) -> None:
+    with pytest.raises(UserError, match=f"threads must be between 1 and .* here, not {threads}"):
+        EngineOptions(threads=threads)
 
 
 def test_onnxruntime_refuses_what_is_no_graph(bundle: Bundle, bundle_folder: Path) -> None:
