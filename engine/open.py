@@ -19,7 +19,7 @@ class EngineOptions:
     """How to open an engine.
 
     Attributes:
-        threads: CPU threads for one run, at most one a core; `None` means every core this process may use.
+        threads: CPU threads for one run, at most one a core; `None` means every core there is for us.
     """
 
     threads: int | None = None
