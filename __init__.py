@@ -50,10 +50,13 @@ def load(
         UserError: no such bundle, a damaged one, or one of another precision; an unknown backend.
     """
     from .engine import Bundle, EngineOptions, Sessions
-    from .errors import UserError
+    from .engine.manifest import PRECISIONS
+    from .errors import UserError, unknown
     from .runtime.pipeline import Pipeline
 
     opened = Bundle.open(_EMBEDDED if bundle is None else bundle)
+    if precision is not None and precision not in PRECISIONS:
+        raise UserError(unknown("precision", precision, PRECISIONS))
     if precision not in (None, opened.precision):
         raise UserError(
             f"{opened.path} is {opened.precision}, not {precision}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,9 @@ class Stages:
     def cold_start(self) -> Measurement:
         """A new process from its start to its end."""
         return self.repeat(
-            "cold start", "new process to finished mp4", lambda: generate(self.arguments)
+            "cold start",
+            "new process, empty cache, to finished mp4",
+            lambda: generate(self.arguments),
         )
 
     @property
@@ -135,9 +138,10 @@ def generate(arguments: list[str]) -> dict[str, Any]:
         MutoscopeError: it failed.
     """
     with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "MUTOSCOPE_CACHE": f"{folder}/cache"}
         command = [sys.executable, "-P", "-m", "mutoscope", "generate", PROMPT, "--json"]
         command += ["-o", f"{folder}/clip.mp4", *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise MutoscopeError(f"the cold start failed: {done.stderr.strip()}")
     record: dict[str, Any] = json.loads(done.stdout)

@@ -74,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         group.main(arguments, prog_name="mutoscope", standalone_mode=False)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except MutoscopeError as error:
@@ -85,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """End once: a second Ctrl-C must not break into the clearing up."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
     raise Interruption
 
 

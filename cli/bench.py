@@ -11,8 +11,9 @@ from .. import load
 from ..bench.machine import describe
 from ..bench.measure import Repeat
 from ..bench.report import FORMATS
-from ..bench.stages import Stages, generate
+from ..bench.stages import PROMPT, Stages, generate
 from ..errors import UserError, unknown
+from ..runtime.request import Request, settle
 from .options import engine_options, request_options, split
 
 
@@ -38,6 +39,7 @@ def command(chosen: str | None, warmup: int, repetitions: int, form: str, **opti
     arguments = _arguments(engine, request)
     request = {"seed": 0, **{name: value for name, value in request.items() if value is not None}}
     with load(**engine) as pipe:
+        settle(Request.of(PROMPT, request), pipe.bundle.manifest)
         stages = Stages(pipe, Repeat(warmup, repetitions), request, arguments)
         measurements = []
         for name in _choose(chosen, list(stages.all)):

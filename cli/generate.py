@@ -10,7 +10,7 @@ import click
 
 from .. import load
 from ..runtime.clip import Clip
-from ..runtime.output import Output, check_image
+from ..runtime.output import Output, check_preview
 from .options import engine_options, request_options, split
 from .progress import Progress
 
@@ -54,7 +54,7 @@ def command(prompt: str, **options: Any) -> None:
     as_json, preview = options.pop("as_json"), options.pop("preview")
     engine, request = split(options)
     if preview:
-        check_image(Path(preview), overwrite=output.overwrite)
+        check_preview(Path(preview), output)
     with load(**engine) as pipe, Progress(preview and Path(preview)) as progress:
         clip = pipe(prompt, output=output, on_step=progress, **request)
     click.echo(json.dumps(clip.record.as_dict()) if as_json else _summary(clip))

@@ -12,6 +12,7 @@ import msgspec
 
 from ..engine import Bundle
 from ..engine.manifest import FILE_NAME, Manifest
+from ..errors import UserError
 
 
 @click.command(epilog="Example: mutoscope inspect clip.mp4")
@@ -19,6 +20,10 @@ from ..engine.manifest import FILE_NAME, Manifest
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(path: Path, *, as_json: bool) -> None:
     """Tell what PATH is: a bundle or a clip."""
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
     facts = inspect_bundle(path) if (path / FILE_NAME).exists() else inspect_clip(path)
     click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
 
@@ -54,9 +59,11 @@ def _made(tags: dict[str, str]) -> dict[str, Any]:
     """The provenance that `generate` wrote; other tags as they are."""
     try:
         made = json.loads(tags.get("comment", ""))
-    except json.JSONDecodeError:
-        return {"tags": tags} if tags else {}
-    return {"made": made}
+    except (ValueError, RecursionError):
+        made = None
+    if isinstance(made, dict) and "settings" in made:
+        return {"made": made}
+    return {"tags": tags} if tags else {}
 
 
 def _graph(manifest: Manifest, name: str) -> dict[str, Any]:
@@ -79,5 +86,10 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
         if isinstance(value, dict):
             lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{name}: {value}")
+            lines.append(f"{indent}{name}: {_printable(str(value))}")
     return lines
+
+
+def _printable(text: str) -> str:
+    """The text without what would command a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

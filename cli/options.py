@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+SIDE = re.compile("[0-9]{1,6}")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -20,13 +22,17 @@ class Size(click.ParamType[tuple[int, int]]):
     ) -> tuple[int, int]:
         """Both numbers."""
         width, cross, height = str(value).lower().partition("x")
-        if not (cross and width.isdecimal() and height.isdecimal()):
+        if not (cross and SIDE.fullmatch(width) and SIDE.fullmatch(height)):
             self.fail(f"{value!r} is not WIDTHxHEIGHT, e.g. 64x96", param, ctx)
         return int(width), int(height)
 
 
 REQUEST: list[Callable[[Any], Any]] = [
-    click.option("--size", type=Size(), help="Width and height in pixels, e.g. 64x96."),
+    click.option(
+        "--size",
+        type=Size(),
+        help="Width and height in pixels, e.g. 64x96; multiples of 16 for Wan.",
+    ),
     click.option("--frames", type=int, help="How many; 4n+1."),
     click.option("--fps", type=float, help="Frames a second."),
     click.option("--steps", type=int, help="Denoising steps."),

@@ -94,6 +94,12 @@ def check_files(folder: Path, manifest: Manifest) -> None:
                 f"{paths[name]} has {size:,} bytes, {spec.size:,} expected; "
                 "copy or export the bundle again"
             )
+    for path in folder.iterdir():
+        listed = path.name in {name.partition("/")[0] for name in manifest.files}
+        if not listed and path.name != FILE_NAME and not path.name.startswith("."):
+            raise BundleError(
+                f"{path} is not part of the bundle; remove it, weights could hide in it"
+            )
     with ThreadPoolExecutor() as pool:
         for name, digest in zip(paths, pool.map(_digest, paths.values()), strict=True):
             if digest != manifest.files[name].sha256:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -20,6 +20,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 AxisName = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^([1-9][0-9]{0,5}\*)?[A-Za-z_]+$")]
 Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | AxisName
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
 
 
@@ -92,8 +93,8 @@ class LatentSpec(_Record, frozen=True, kw_only=True):
     """The latent space: channels, statistics (as diffusers' `latents_mean/std`), compression."""
 
     channels: Count
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)], ...]
+    std: tuple[Annotated[float, msgspec.Meta(gt=0, le=1e6)], ...]
     temporal_compression: Count
     spatial_compression: Count
     patch_size: Annotated[tuple[Count, ...], msgspec.Meta(min_length=3, max_length=3)]
@@ -106,7 +107,7 @@ class Defaults(_Record, frozen=True, kw_only=True):
     width: Count
     height: Count
     frames: Count
-    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)]
+    fps: Annotated[float, msgspec.Meta(gt=0, le=240)]
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     guidance_scale: Annotated[float, msgspec.Meta(ge=0, le=100)]
     negative_prompt: Text = ""
@@ -147,8 +148,8 @@ class Manifest(_Record, frozen=True, kw_only=True):
     name: Name
     source: Source
     made_with: dict[str, str]
-    graphs: dict[str, GraphSpec]
-    files: dict[str, FileSpec]
+    graphs: dict[Name, GraphSpec]
+    files: dict[Name, FileSpec]
     text: TextSpec
     scheduler: SchedulerSpec
     denoiser: DenoiserSpec
@@ -164,7 +165,10 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     Raises:
         BundleError: there is none, or one that is damaged or of another version.
     """
-    raw = _read(folder)
+    try:
+        raw = _read(folder)
+    except OSError as error:
+        raise BundleError(f"cannot read {folder / FILE_NAME}: {error.strerror}") from None
     manifest = _parse(raw, folder)
     for problem in _inconsistencies(manifest):
         raise BundleError(f"{folder / FILE_NAME}: {problem}; export the bundle again")

@@ -19,15 +19,15 @@ class EngineOptions:
     """How to open an engine.
 
     Attributes:
-        threads: CPU threads for one run, at most one a core; `None` means every core there is for us.
+        threads: CPU threads for one run, at most one a core; `None` means all that there are.
     """
 
     threads: int | None = None
 
     def __post_init__(self) -> None:
         most = os.cpu_count() or 1
-        if self.threads is not None and not 1 <= self.threads <= most:
-            raise UserError(f"threads must be between 1 and {most} here, not {self.threads}")
+        if self.threads is not None and self.threads not in range(1, most + 1):
+            raise UserError(f"threads must be between 1 and {most} here, not {self.threads!r}")
 
 
 class Backend(Protocol):

@@ -18,7 +18,7 @@ def integer(name: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise UserError(f"{name} must be a whole number, not {_shown(value)}")
     if not least <= int(value) <= most:
-        raise UserError(f"{name} must be between {least} and {most}, not {int(value)}")
+        raise UserError(f"{name} must be between {least} and {most}, not {_shown(value)}")
     return int(value)
 
 
@@ -30,7 +30,10 @@ def number(name: str, value: Any, least: float, most: float, *, open_below: bool
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise UserError(f"{name} must be a number, not {_shown(value)}")
-    given = float(value)
+    try:
+        given = float(value)
+    except OverflowError:
+        given = math.inf
     fits = least < given <= most if open_below else least <= given <= most
     if not math.isfinite(given) or not fits:
         bounds = f"above {least:g}" if open_below else f"{least:g} or more"
@@ -82,5 +85,8 @@ def text(name: str, value: Any, most: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = " ".join(repr(value).split())
+    try:
+        shown = " ".join(repr(value).split())
+    except ValueError:  # Python does not print numbers of thousands of digits
+        return "a number of thousands of digits"
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 Embedding = NDArray[np.float32]
 MAX_CACHE_BYTES = 256 << 20
+DIGEST_BYTES = 32
 
 
 def encode(session: Session, tokens: Tokens) -> Embedding:
@@ -48,19 +49,22 @@ def cache_folder() -> Path:
 
 
 class EmbeddingCache:
-    """Embeddings by hash, one small file each; the oldest go when the folder grows too large.
+    """Embeddings by hash, one small file each: a sha256, then float32 (tokens, embedding_dim).
+
+    The oldest go when the folder grows too large.
 
     A cache that cannot be read or written never stops a run: it is only slower.
     """
 
-    def __init__(self, folder: Path, encoder_identity: str) -> None:
+    def __init__(self, folder: Path, encoder_identity: str, embedding_dim: int) -> None:
         self.folder = folder
+        self.embedding_dim = embedding_dim
         self.encoder_identity = encoder_identity
 
     def get(self, tokens: Tokens, compute: Callable[[], Embedding]) -> Embedding:
         """The embedding of these tokens, computed if it is not there."""
         path = self._path(tokens)
-        found = _read(path, len(tokens.ids))
+        found = _read(path, (len(tokens.ids), self.embedding_dim))
         if found is not None:
             return found
         embedding = compute()
@@ -72,15 +76,16 @@ class EmbeddingCache:
 
     def _path(self, tokens: Tokens) -> Path:
         key = hashlib.sha256(self.encoder_identity.encode() + b"\0" + tokens.ids.tobytes())
-        return self.folder / f"{key.hexdigest()}.npy"
+        return self.folder / f"{key.hexdigest()}.embedding"
 
     def _write(self, path: Path, embedding: Embedding) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_room(embedding.nbytes)
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
         try:
+            data = np.ascontiguousarray(embedding, np.float32).tobytes()
             with os.fdopen(handle, "wb") as stream:
-                np.save(stream, embedding, allow_pickle=False)
+                stream.write(hashlib.sha256(data).digest() + data)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -88,7 +93,7 @@ class EmbeddingCache:
 
     def _make_room(self, wanted: int) -> None:
         entries = sorted(
-            ((p.stat().st_mtime, p.stat().st_size, p) for p in self.folder.glob("*.npy")),
+            ((p.stat().st_mtime, p.stat().st_size, p) for p in self.folder.glob("*")),
         )
         used = sum(size for _, size, _ in entries) + wanted
         for _, size, path in entries:
@@ -98,11 +103,16 @@ class EmbeddingCache:
             used -= size
 
 
-def _read(path: Path, tokens: int) -> Embedding | None:
+def _read(path: Path, shape: tuple[int, int]) -> Embedding | None:
     """A cached embedding, or None where there is none or a damaged one."""
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        array = np.load(path, allow_pickle=False)
-        if array.dtype == np.float32 and array.ndim == 2 and len(array) == tokens:
-            os.utime(path)
-            return np.asarray(array)
-    return None
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(DIGEST_BYTES)
+            data = stream.read(4 * shape[0] * shape[1] + 1)
+    except OSError:
+        return None
+    if len(data) != 4 * shape[0] * shape[1] or head != hashlib.sha256(data).digest():
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    return np.frombuffer(data, np.float32).reshape(shape)

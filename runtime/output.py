@@ -66,10 +66,11 @@ class Destination:
             metadata=_tags(record) if output.metadata else {},
         )
         self._record = record
-        self._overwrite = output.overwrite
-        self._side = self._side_path() if output.metadata else None
-        if self._side and not output.overwrite and self._side.exists():
-            raise UserError(f"{self._side} exists; pass --overwrite or --no-metadata")
+        self._metadata = output.metadata
+        self._side: OutputFile | None = None
+        if output.metadata and self.writer.format is not FOLDER:
+            path = self.writer.path.with_suffix(".json")
+            self._side = OutputFile(path, overwrite=output.overwrite)
 
     def write(self, pieces: Iterable[NDArray[np.uint8]]) -> Path:
         """Encode frames, some at a time, each piece uint8 (frames, height, width, 3).
@@ -91,13 +92,10 @@ class Destination:
             "encoder_seconds": round(self.writer.seconds, 6),
         }
         self._record.finish()
-        if self._side:
-            write_json(self._side, self._record.as_dict(), overwrite=self._overwrite)
+        if self._metadata:
+            inside = self.writer.path / SIDE_FILE
+            write_json(self._side or OutputFile(inside, overwrite=True), self._record.as_dict())
         return self.writer.path
-
-    def _side_path(self) -> Path:
-        path = self.writer.path
-        return path / SIDE_FILE if self.writer.format is FOLDER else path.with_suffix(".json")
 
 
 def destination(
@@ -113,31 +111,33 @@ def destination(
     return Destination(output if isinstance(output, Output) else Output(output), record)
 
 
-def write_json(path: Path, value: dict[str, Any], *, overwrite: bool) -> None:
+def write_json(file: OutputFile, value: dict[str, Any]) -> None:
     """Write an object to a file, whole or not at all.
 
     Raises:
-        UserError: the name is taken and `overwrite` is not set, or the system refuses.
+        UserError: the name was taken meanwhile, or the system refuses.
     """
-    file = OutputFile(path, overwrite=overwrite)
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     try:
-        with file_errors(path):
+        with file_errors(file.path):
             file.begin().write_bytes(text.encode("utf-8", "replace"))
         file.commit()
     finally:
         file.discard()
 
 
-def check_image(path: Path, *, overwrite: bool) -> None:
-    """Refuse early what `write_image` could not write, or should not replace.
+def check_preview(path: Path, output: Output) -> None:
+    """Refuse early a preview that could not be written, or would get in the way.
 
     Raises:
-        UserError: no .png, a name that is taken while `overwrite` is not set, or no such folder.
+        UserError: no .png, a name that is taken or the output's own, or no such folder.
     """
     if path.suffix.lower() != ".png":
         raise UserError(f"{path}: a preview is a .png")
-    open_writer(path, width=1, height=1, frames=1, fps=1, overwrite=overwrite)
+    clip = Path(output.path).absolute()
+    if clip in (path.absolute(), path.absolute().parent):
+        raise UserError(f"{path} is where the clip goes; choose another name for the preview")
+    open_writer(path, width=1, height=1, frames=1, fps=1, overwrite=output.overwrite)
 
 
 def write_image(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -21,12 +21,14 @@ from .embeddings import EmbeddingCache, cache_folder, encode, pad
 from .guidance import GuidedDenoiser, fits_batched
 from .output import Destination, Output, destination
 from .record import Record
-from .request import Request, Settings, settle
+from .request import Request, Settings, check_prompt, settle
 from .schedulers import get_scheduler
 from .stream import Step, Stream
 from .text import Tokenizer
 
 Array = NDArray[np.float32]
+GRAPHS = ("text_encoder", "denoiser", "vae_decoder_first", "vae_decoder_next")
+"""What a clip needs; one frame does without the last."""
 
 
 class Pipeline(Closing):
@@ -42,7 +44,8 @@ class Pipeline(Closing):
         self.sessions = sessions
         text, latents = bundle.manifest.text, bundle.manifest.latents
         self.tokenizer = Tokenizer(bundle.file(text.tokenizer), text.max_tokens)
-        self._embeddings = EmbeddingCache(cache_folder(), f"{bundle.sha256} {sessions.backend}")
+        identity = " ".join([bundle.sha256, sessions.backend, *record.versions().values()])
+        self._embeddings = EmbeddingCache(cache_folder(), identity, text.embedding_dim)
         self._mean = np.asarray(latents.mean, np.float32)
         self._std = np.asarray(latents.std, np.float32)
 
@@ -98,6 +101,8 @@ class Pipeline(Closing):
 
     def _settle(self, prompt: str, options: dict[str, Any]) -> tuple[Settings, Record]:
         settings = settle(Request.of(prompt, options), self.bundle.manifest)
+        for name in GRAPHS[: 3 if settings.frames == 1 else 4]:
+            self.bundle.graph(name)
         return settings, record.start(settings.record(), self.bundle, self.sessions.backend)
 
     def _stream(self, settings: Settings, account: Record) -> Stream:
@@ -117,7 +122,7 @@ class Pipeline(Closing):
         schedule = scheduler.schedule(settings.steps)
 
         def steer(new_prompt: str) -> None:
-            predict.prompt = self._embed(new_prompt, account)
+            predict.prompt = self._embed(check_prompt(new_prompt), account)
 
         return Stream(
             denoise(predict, latents, scheduler, schedule),

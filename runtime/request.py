@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -94,9 +95,13 @@ class Settings:
         return self.guidance_scale > 1
 
     def record(self) -> dict[str, Any]:
-        """The values as they go into files: all but the arrays."""
+        """The values as they go into files; given latents by their hash, in place of the seed."""
         names = [field.name for field in dataclasses.fields(self) if "latent" not in field.name]
-        return {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in names}
+        if self.latents is None:
+            return settings
+        noise = hashlib.sha256(np.ascontiguousarray(self.latents).tobytes()).hexdigest()
+        return {**settings, "seed": None, "latents_sha256": noise}
 
 
 def settle(request: Request, manifest: Manifest) -> Settings:
@@ -116,7 +121,7 @@ def settle(request: Request, manifest: Manifest) -> Settings:
     frames = checks.frame_count(asked["frames"], latents.temporal_compression, limits.max_frames)
     shape = latent_shape(manifest, width, height, frames)
     return Settings(
-        prompt=_prompt(asked.get("prompt")),
+        prompt=check_prompt(asked.get("prompt")),
         negative_prompt=checks.text("negative_prompt", asked["negative_prompt"], MAX_PROMPT),
         width=width,
         height=height,
@@ -154,7 +159,12 @@ def _defaults(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _prompt(value: Any) -> str:
+def check_prompt(value: Any) -> str:
+    """A prompt that says something.
+
+    Raises:
+        UserError: not text, too long or empty.
+    """
     prompt = checks.text("prompt", value, MAX_PROMPT)
     if not clean(prompt):
         raise UserError('the prompt is empty; say what to show, e.g. "a red circle moves up"')
@@ -171,7 +181,10 @@ def _scheduler(name: Any) -> str:
 def _latents(value: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     if value is None:
         return None
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise UserError("latents must be one array; these rows differ in length") from None
     if array.shape != shape or array.dtype != np.float32:
         raise UserError(
             f"latents must be float32 {list(shape)}, not {array.dtype} {list(array.shape)}"

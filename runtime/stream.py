@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -99,4 +100,7 @@ class Stream:
         Raises:
             UserError: the output cannot be written.
         """
-        return self._render(self.latents, self.record, destination(output, self.record))
+        account = copy.deepcopy(self.record)
+        if len(account.step_seconds) < self._steps:
+            account.settings["stopped_after"] = len(account.step_seconds)
+        return self._render(self.latents, account, destination(output, account))

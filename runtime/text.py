@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import logging
 import re
@@ -24,7 +25,9 @@ def clean(prompt: str) -> str:
     """
     import ftfy
 
-    mended = html.unescape(html.unescape(ftfy.fix_text(prompt)))
+    mended = ftfy.fix_text(prompt)
+    with contextlib.suppress(ValueError):  # a character's number of thousands of digits
+        mended = html.unescape(html.unescape(mended))
     return re.sub(r"\s+", " ", mended.strip()).strip()
 
 

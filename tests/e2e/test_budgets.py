@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +36,7 @@ def test_cold_start(folder: Path) -> None:
     command = [sys.executable, "-P", "-m", "mutoscope", "generate", PROMPT, "--json", "--overwrite"]
 
     def start() -> float:
+        shutil.rmtree(os.environ["MUTOSCOPE_CACHE"], ignore_errors=True)
         began = time.monotonic()
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout)["peak_memory_mb"] <= 400

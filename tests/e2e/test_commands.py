@@ -56,7 +56,8 @@ def test_inspect_bundle(run: Run) -> None:
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("none.mp4", "there is no clip at none.mp4"),
+        ("none.mp4", "cannot read none.mp4: No such file or directory"),
+        ("n" * 300 + ".mp4", "cannot read " + "n" * 300 + ".mp4: File name too long"),
         ("note.txt", "note.txt: .txt is not supported; use .mp4, .mkv, .webm, .gif, .png, or a fo"),
     ],
 )

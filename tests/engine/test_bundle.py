@@ -91,6 +91,18 @@ def test_link_outside(bundle_folder: Path, tmp_path: Path) -> None:
     assert "outside the bundle; refused" in refusal(bundle_folder)
 
 
+def test_unlisted_file(bundle_folder: Path) -> None:
+    (bundle_folder / "more.data").touch()
+    assert refusal(bundle_folder) == (
+        "BUNDLE/more.data is not part of the bundle; remove it, weights could hide in it"
+    )
+
+
+def test_name_that_no_disk_takes(tmp_path: Path) -> None:
+    told = refusal(tmp_path / ("a" * 300))
+    assert told == "cannot read BUNDLE/bundle.json: File name too long"
+
+
 def test_future_schema(bundle_folder: Path) -> None:
     edit(bundle_folder, lambda whole: whole.update(schema=2))
     assert refusal(bundle_folder) == (

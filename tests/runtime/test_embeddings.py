@@ -27,25 +27,25 @@ class Encoder:
 
 
 def test_computes_once(tmp_path: Path) -> None:
-    encoder, cache = Encoder(), EmbeddingCache(tmp_path / "new", "encoder")
+    encoder, cache = Encoder(), EmbeddingCache(tmp_path / "new", "encoder", 2)
     first = cache.get(tokens(1, 2, 3), encoder)
-    second = EmbeddingCache(tmp_path / "new", "encoder").get(tokens(1, 2, 3), encoder)
+    second = EmbeddingCache(tmp_path / "new", "encoder", 2).get(tokens(1, 2, 3), encoder)
     assert encoder.runs == 1
     np.testing.assert_array_equal(first, second)
-    assert [p.suffix for p in (tmp_path / "new").iterdir()] == [".npy"]
+    assert [p.suffix for p in (tmp_path / "new").iterdir()] == [".embedding"]
 
 
 def test_other_tokens_or_encoder_compute_again(tmp_path: Path) -> None:
     encoder = Encoder()
-    EmbeddingCache(tmp_path, "encoder").get(tokens(1, 2, 3), encoder)
-    EmbeddingCache(tmp_path, "encoder").get(tokens(1, 2, 4), encoder)
-    EmbeddingCache(tmp_path, "other").get(tokens(1, 2, 3), encoder)
+    EmbeddingCache(tmp_path, "encoder", 2).get(tokens(1, 2, 3), encoder)
+    EmbeddingCache(tmp_path, "encoder", 2).get(tokens(1, 2, 4), encoder)
+    EmbeddingCache(tmp_path, "other", 2).get(tokens(1, 2, 3), encoder)
     assert encoder.runs == 3
 
 
-@pytest.mark.parametrize("damage", [b"", b"junk", b"\x93NUMPY\x01\x00v\x00{'descr': '|O'}"])
+@pytest.mark.parametrize("damage", [b"", b"junk", bytes(32 + 24), bytes(1 << 16)])
 def test_damaged_entry_computes_again(tmp_path: Path, damage: bytes) -> None:
-    encoder, cache = Encoder(), EmbeddingCache(tmp_path, "encoder")
+    encoder, cache = Encoder(), EmbeddingCache(tmp_path, "encoder", 2)
     cache.get(tokens(1, 2, 3), encoder)
     next(tmp_path.iterdir()).write_bytes(damage)
     assert cache.get(tokens(1, 2, 3), encoder).shape == (3, 2)
@@ -54,14 +54,14 @@ def test_damaged_entry_computes_again(tmp_path: Path, damage: bytes) -> None:
 
 def test_unwritable_folder_is_only_slower(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    encoder, cache = Encoder(), EmbeddingCache(tmp_path / "file" / "below", "encoder")
+    encoder, cache = Encoder(), EmbeddingCache(tmp_path / "file" / "below", "encoder", 2)
     cache.get(tokens(1, 2, 3), encoder)
     cache.get(tokens(1, 2, 3), encoder)
     assert encoder.runs == 2
 
 
 def test_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, cache = Encoder(), EmbeddingCache(tmp_path, "encoder")
+    encoder, cache = Encoder(), EmbeddingCache(tmp_path, "encoder", 2)
     cache.get(tokens(1, 1, 1), encoder)
     size = next(tmp_path.iterdir()).stat().st_size
     os.utime(next(tmp_path.iterdir()), (0, 0))

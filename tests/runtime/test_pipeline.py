@@ -120,7 +120,9 @@ def test_bad_output_is_refused_before_any_work(pipe: Pipeline, tmp_path: Path) -
     with pytest.raises(UserError, match="does not exist; make it first"):
         pipe("a red circle", output=tmp_path / "none" / "clip.mp4")
     (tmp_path / "taken.json").touch()
-    with pytest.raises(UserError, match="taken.json exists; pass --overwrite or --no-metadata"):
+    with pytest.raises(
+        UserError, match="taken.json exists; choose another name or pass --overwrite"
+    ):
         pipe("a red circle", output=tmp_path / "taken.mp4")
     with pytest.raises(UserError, match="quality must be between 0 and 100, not 101"):
         pipe("a red circle", output=Output(tmp_path / "clip.mp4", quality=101))
@@ -163,7 +165,42 @@ def test_saving_leaves_the_record_alone(pipe: Pipeline, tmp_path: Path) -> None:
     assert beside["seconds"]["total"] == before["seconds"]["total"]
 
 
-def test_disk_full_for_the_record(pipe: Pipeline, tmp_path: Path) -> None:
-    (tmp_path / "clip.json").symlink_to("/dev/full")
-    with pytest.raises(UserError, match="clip.json exists; pass --overwrite or --no-metadata"):
-        pipe("a red circle", output=tmp_path / "clip.mp4")
+def test_record_that_cannot_be_is_refused_before_any_work(pipe: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "clip.json").mkdir()
+    with pytest.raises(UserError, match="clip.json is a folder; choose another name"):
+        pipe("a red circle", output=Output(tmp_path / "clip.mp4", overwrite=True))
+    (tmp_path / "dangling.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="dangling.json exists"):
+        pipe("a red circle", output=tmp_path / "dangling.mp4")
+    assert not pipe.sessions._opened
+
+
+def test_given_latents_stand_in_the_record(pipe: Pipeline) -> None:
+    clip = pipe("a red circle", latents=np.zeros((1, 4, 2, 4, 4), np.float32), seed=3)
+    assert clip.record.settings["seed"] is None
+    assert clip.record.settings["latents_sha256"] == (
+        "076a27c79e5ace2a3d47f9dd2e83e4ff6ea8872b3c2218f66c92b89b55f36560"
+    )
+
+
+def test_clips_of_one_stream_have_records_of_their_own(pipe: Pipeline, tmp_path: Path) -> None:
+    stream = pipe.stream("a red circle", steps=5)
+    next(stream)
+    first = stream.clip(tmp_path / "one.mp4")
+    list(stream)
+    second = stream.clip(tmp_path / "two.mp4")
+    assert first.record.output["path"].endswith("one.mp4")
+    assert first.record.settings["stopped_after"] == 1
+    assert "stopped_after" not in second.record.settings
+
+
+def test_steering_nowhere_is_refused(pipe: Pipeline) -> None:
+    with pytest.raises(UserError, match="the prompt is empty"):
+        pipe.stream("a red circle").steer("  ")
+
+
+def test_missing_graph_is_told_before_any_work(pipe: Pipeline) -> None:
+    del pipe.bundle.manifest.graphs["vae_decoder_next"]
+    with pytest.raises(UserError, match="has no graph 'vae_decoder_next'"):
+        pipe("a red circle")
+    assert len(pipe("a red circle", frames=1).frames) == 1
