@@ -182,8 +182,10 @@ class Recipe:
 
 VAE_MODEL = {
     "base_dim": 24,
+    "decoder_base_dim": 32,
     "z_dim": 16,
-    "dim_mult": [1, 2, 4],
+    "dim_mult": [1, 2, 2],
+    "is_residual": True,
     "num_res_blocks": 1,
     "temperal_downsample": [True, True],
     "patch_size": 2,
@@ -213,7 +215,7 @@ DENOISER_MODEL = {
 }
 
 CPU = Recipe(
-    vae=VaeRecipe(VAE_MODEL, Optimisation(1.5e-3, ema=0.99), crops=14, clips=2),
+    vae=VaeRecipe(VAE_MODEL, Optimisation(2e-3, ema=0.99), crops=14, clips=2),
     text=TextRecipe(TEXT_MODEL, Optimisation(2e-3, ema=0.99, weight_decay=0.0)),
     denoiser=DenoiserRecipe(DENOISER_MODEL, Optimisation(1.2e-3, ema=0.995, plateau=0.3), batch=24),
     distilled=TuneRecipe(Optimisation(3e-4, ema=0.99), batch=8),

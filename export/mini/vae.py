@@ -15,8 +15,8 @@ from .recipe import Recipe
 from .sheets import sheet
 from .training import Batch, Metrics, Phase, mix, parameters_of
 
-GAIN = 1.73
-RESIDUAL_GAIN = 0.43
+GAIN = 1.0
+RESIDUAL_GAIN = 0.3
 LOG_VARIANCE = -6.0
 FOREGROUND_WEIGHT = 2.0
 MSE, L1, GRADIENT = 3.0, 0.5, 0.5

@@ -40,7 +40,7 @@ TOY = replace(
     CPU,
     vae=replace(
         CPU.vae,
-        model={**CPU.vae.model, "base_dim": 4},
+        model={**CPU.vae.model, "base_dim": 4, "decoder_base_dim": 4},
         optimisation=TOY_OPTIMISATION,
         crops=2,
         crop_size=16,
