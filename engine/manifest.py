@@ -66,10 +66,11 @@ class TextSpec(_Record, frozen=True, kw_only=True):
 
 
 class SchedulerSpec(_Record, frozen=True, kw_only=True):
-    """The sampler the checkpoint was published with."""
+    """The sampler the checkpoint was published with; the settings are diffusers'."""
 
     name: Name
     shift: Annotated[float, msgspec.Meta(ge=0.01, le=1000)]
+    shift_terminal: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     train_timesteps: Count = 1000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..engine.manifest import SchedulerSpec
@@ -25,6 +26,7 @@ class Kind:
 PLAIN = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 FLOW = {
     **PLAIN,
+    "shift_terminal": None,
     "prediction_type": "flow_prediction",
     "use_flow_sigmas": True,
     "solver_order": 2,
@@ -41,7 +43,6 @@ KINDS = {
             "use_dynamic_shifting": False,
             "stochastic_sampling": False,
             "invert_sigmas": False,
-            "shift_terminal": None,
         },
     ),
     "UniPCMultistepScheduler": Kind(
@@ -78,8 +79,18 @@ def scheduler(checkpoint: Checkpoint) -> SchedulerSpec:
     return SchedulerSpec(
         name=kind.name,
         shift=float(config.get(kind.shift, 1.0)),
+        shift_terminal=_terminal(config.get("shift_terminal"), path),
         train_timesteps=int(config.get("num_train_timesteps", 1000)),
     )
+
+
+def _terminal(value: Any, path: Path) -> float | None:
+    """The last sigma before 0, where a file sets one; 0 sets none, as in diffusers."""
+    if not value:
+        return None
+    if not isinstance(value, float) or not 0 < value < 1:
+        raise CheckpointError(f"{path}: shift_terminal is {value!r}; it must lie between 0 and 1")
+    return value
 
 
 def _differences(config: dict[str, Any], kind: Kind) -> Iterator[str]:

@@ -117,8 +117,10 @@ class Pipeline(Closing):
         latents = settings.latents
         if latents is None:
             latents = standard_normal(settings.seed, settings.latent_shape)
-        train_timesteps = self.bundle.manifest.scheduler.train_timesteps
-        scheduler = get_scheduler(settings.scheduler, settings.shift, train_timesteps)
+        published = self.bundle.manifest.scheduler
+        scheduler = get_scheduler(
+            settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
+        )
         schedule = scheduler.schedule(settings.steps)
 
         def steer(new_prompt: str) -> None:

@@ -34,6 +34,12 @@ def group() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--minutes", type=click.FloatRange(0), help="Time for all chosen stages together.")
 @click.option("--steps", type=click.IntRange(0), help="Steps of each stage instead of minutes.")
+@click.option(
+    "--from",
+    "checkpoint",
+    type=click.Path(path_type=Path),
+    help="A finished checkpoint to train distill, condition or lora from.",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the denoiser (GPU).")
 def train_command(
     stage: str,
@@ -42,6 +48,7 @@ def train_command(
     seed: int,
     minutes: float | None,
     steps: int | None,
+    checkpoint: Path | None,
     compiled: bool,
 ) -> None:
     """Train STAGE: vae, text, latents, dit, checkpoint, or all of these.
@@ -53,16 +60,18 @@ def train_command(
     command does both: run it again until it is through.
 
     Example: python -m mutoscope.export.mini train all --out out/mini
+
+    Example: python -m mutoscope.export.mini train lora --from CHECKPOINT --out out/style
     """
     from .recipe import budgets, chosen, recipe_for
     from .stages import Order, train
     from .workplace import Workplace
 
-    names = chosen(stage)
+    names = chosen(stage, adopted=checkpoint is not None)
     device = _device(device)
     recipe = recipe_for(device, seed)
     plan = budgets(recipe, names, minutes, steps)
-    train(names, Order(recipe, Workplace(out), device, plan, compiled))
+    train(names, Order(recipe, Workplace(out), device, plan, compiled, checkpoint=checkpoint))
 
 
 @group.command("evaluate")

@@ -13,7 +13,12 @@ from .workplace import Workplace
 
 
 def assemble(
-    workplace: Workplace, denoiser: Any, folder: Path, *, given_frames: bool = False
+    workplace: Workplace,
+    denoiser: Any,
+    folder: Path,
+    *,
+    terminal: float | None = None,
+    given_frames: bool = False,
 ) -> None:
     """Write what `WanPipeline.from_pretrained` opens; the denoiser is in half precision after.
 
@@ -28,7 +33,9 @@ def assemble(
         _halve(module)
     for module in (vae, denoiser):
         module.register_to_config(_name_or_path="")  # else the folder it was read from
-    made = pipeline(vae, text_encoder, tokenizer, denoiser, given_frames=given_frames)
+    made = pipeline(
+        vae, text_encoder, tokenizer, denoiser, terminal=terminal, given_frames=given_frames
+    )
     made.save_pretrained(folder)
 
 

@@ -152,8 +152,9 @@ def load_text(folder: Path, device: str) -> tuple[Any, Any]:
     """The text encoder and the tokenizer that an earlier stage wrote."""
     from transformers import UMT5EncoderModel
 
-    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder").to(device)
-    return encoder, load_tokenizer(folder / "tokenizer")
+    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder")
+    encoder.float()  # transformers keeps the file's precision, diffusers does not
+    return encoder.to(device), load_tokenizer(folder / "tokenizer")
 
 
 def load_vae(workplace: Workplace, device: str) -> Any:

@@ -128,8 +128,19 @@ def _write(
     write_whole(path, save(tensors, metadata=told))
 
 
-def write_statistics(shards: Path, folder: Path) -> None:
-    """Measure each latent channel's mean and standard deviation over all shards."""
+def own_statistics(vae: Any) -> Statistics | None:
+    """What a finished checkpoint's autoencoder says of its latents; a fresh one says nothing."""
+    mean, std = list(vae.config.latents_mean), list(vae.config.latents_std)
+    return Statistics(mean, std) if any(mean) or any(value != 1 for value in std) else None
+
+
+def write_statistics(shards: Path, known: Statistics | None, folder: Path) -> None:
+    """Write each latent channel's mean and standard deviation: `known`, or over all shards."""
+    found = known or _measure(shards)
+    write_whole(folder / STATISTICS, json.dumps(asdict(found)).encode())
+
+
+def _measure(shards: Path) -> Statistics:
     count, total, squares = 0, 0.0, 0.0
     for path in shard_files(shards):
         means = _read(path)[0].numpy().astype(np.float64)
@@ -138,8 +149,7 @@ def write_statistics(shards: Path, folder: Path) -> None:
         squares = squares + (means**2).sum((0, 2, 3, 4))
     mean = np.asarray(total) / count
     std = np.sqrt(np.asarray(squares) / count - mean**2)
-    figures = {"mean": mean.round(5).tolist(), "std": std.round(5).tolist()}
-    write_whole(folder / STATISTICS, json.dumps(figures).encode())
+    return Statistics(mean.round(5).tolist(), std.round(5).tolist())
 
 
 def read_statistics(folder: Path) -> Statistics:

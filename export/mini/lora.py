@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .clips import draw
 from .denoiser import FOREGROUND_WEIGHT, SHEET_STEPS, gather, velocity
 from .flow import noised, sample_sigmas, weighted_error
-from .latents import Latents, encode_clips, read_statistics
+from .latents import Latents, encode_clips
 from .padding import padded
 from .recipe import Recipe
 from .samples import PROMPTS, pipeline, sample
@@ -62,8 +62,9 @@ class LoraTask:
 
     def _draw(self, recipe: Recipe) -> Latents:
         rng = np.random.default_rng(mix(recipe.seed, 10))
-        found = read_statistics(self.trained.workplace.product("latents"))
-        mean, std = (torch.tensor(v)[:, None, None, None] for v in (found.mean, found.std))
+        config = self.trained.vae.config
+        statistics = config.latents_mean, config.latents_std
+        mean, std = (torch.tensor(v)[:, None, None, None] for v in statistics)
         values, masks, scenes = [], [], []
         for _ in range(BATCHES):
             clips, shown = draw(rng, recipe.lora.batch, self.shape)

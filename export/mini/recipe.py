@@ -107,7 +107,7 @@ class VaeRecipe:
     clips: int
     crop_size: int = 32
     crop_frames: int = 9
-    crop_phase: float = 0.35
+    crop_phase: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -278,14 +278,20 @@ def budgets(
     return {name: Budget(time * scale, steps) for name, time in recipe.minutes.items()}
 
 
-def chosen(stage: str) -> tuple[str, ...]:
+def chosen(stage: str, adopted: bool = False) -> tuple[str, ...]:
     """The stages that a name on the command line stands for.
+
+    Where the denoiser is `adopted`, its siblings need latents first; a style draws its own.
 
     Raises:
         UserError: it stands for none.
     """
-    if stage == "all":
+    if stage == "all" and not adopted:
         return MAIN
-    if stage not in (*MAIN, *SIBLINGS):
+    if stage not in ("all", *MAIN, *SIBLINGS):
         raise UserError(unknown("stage", stage, ["all", *MAIN, *SIBLINGS]))
-    return (stage,)
+    if not adopted:
+        return (stage,)
+    if stage not in SIBLINGS:
+        raise UserError(f"--from is for {', '.join(SIBLINGS)}; {stage!r} begins from nothing")
+    return (stage,) if stage == "lora" else ("latents", stage)

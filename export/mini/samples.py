@@ -26,17 +26,27 @@ PROMPTS = (
 
 
 def pipeline(
-    vae: Any, text_encoder: Any, tokenizer: Any, denoiser: Any, *, given_frames: bool = False
+    vae: Any,
+    text_encoder: Any,
+    tokenizer: Any,
+    denoiser: Any,
+    *,
+    terminal: float | None = None,
+    given_frames: bool = False,
 ) -> Any:
-    """A `WanPipeline` of these modules; with `given_frames` it knows Wan 2.2's per-token times."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+    """A `WanPipeline` of these modules.
+
+    With `terminal` its sigmas are stretched to end there; with `given_frames` it knows Wan 2.2's
+    per-token times.
+    """
+    from diffusers import WanPipeline
 
     return _quiet(
         WanPipeline(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
             vae=vae,
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+            scheduler=scheduler(terminal),
             transformer=denoiser,
             expand_timesteps=given_frames,
         )
@@ -45,18 +55,25 @@ def pipeline(
 
 def image_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, denoiser: Any) -> Any:
     """A `WanImageToVideoPipeline` of these modules, for a denoiser that takes a first frame."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
+    from diffusers import WanImageToVideoPipeline
 
     return _quiet(
         WanImageToVideoPipeline(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
             vae=vae,
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+            scheduler=scheduler(),
             transformer=denoiser,
             expand_timesteps=True,
         )
     )
+
+
+def scheduler(terminal: float | None = None) -> Any:
+    """The scheduler that all of the models are published with."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(shift=SHIFT, shift_terminal=terminal)
 
 
 def _quiet(pipe: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from .adopt import adopt
 from .recipe import Budget, Optimisation, Recipe
 from .workplace import Workplace
 
@@ -25,6 +26,7 @@ class Order:
         budgets: by stage.
         compile: whether denoisers are compiled, which pays on a GPU.
         save_seconds: how often states are written.
+        checkpoint: whose models are taken for those of the stages before, if any.
     """
 
     recipe: Recipe
@@ -33,6 +35,7 @@ class Order:
     budgets: dict[str, Budget]
     compile: bool = False
     save_seconds: float = 30.0
+    checkpoint: Path | None = None
 
 
 def train(names: tuple[str, ...], order: Order) -> None:
@@ -44,6 +47,8 @@ def train(names: tuple[str, ...], order: Order) -> None:
     quiet()
     _tune(order.device)
     with order.workplace.claimed(order.recipe), writing(order.workplace.path):
+        if order.checkpoint is not None:
+            adopt(order.workplace, order.checkpoint)
         for name in names:
             if not order.workplace.finished(name):
                 STAGES[name](order)
@@ -63,7 +68,7 @@ def _text(order: Order) -> None:
 
 def _latents(order: Order) -> None:
     from .denoiser import load_vae
-    from .latents import SHARDS, Shards, encode_shards, write_statistics
+    from .latents import SHARDS, Shards, encode_shards, own_statistics, write_statistics
     from .training import mix
 
     recipe, workplace = order.recipe, order.workplace
@@ -71,7 +76,8 @@ def _latents(order: Order) -> None:
     folder = workplace.stage("latents")
     vae = load_vae(workplace, order.device)
     encode_shards(vae, shards, folder, order.budgets["latents"], recipe.workers)
-    workplace.finish("latents", partial(write_statistics, folder / SHARDS))
+    known = own_statistics(vae)
+    workplace.finish("latents", partial(write_statistics, folder / SHARDS, known))
 
 
 def _denoiser(order: Order) -> None:

@@ -19,17 +19,23 @@ SCHEDULERS: Mapping[str, type[Scheduler]] = MappingProxyType(
 )
 
 
-def get_scheduler(name: str, shift: float, train_timesteps: int = 1000) -> Scheduler:
+def get_scheduler(
+    name: str, shift: float, train_timesteps: int = 1000, terminal: float | None = None
+) -> Scheduler:
     """The scheduler of that name.
 
     Args:
         name: a key of `SCHEDULERS`.
         shift: of the sigmas, 0.01 to 1000; a larger one spends more steps on high noise.
         train_timesteps: what a sigma of 1 is to the denoiser.
+        terminal: Euler's last sigma before 0; the others have steps of their own down there.
 
     Raises:
         UserError: no scheduler of that name, or a shift out of range.
     """
     if name not in SCHEDULERS:
         raise UserError(unknown("scheduler", name, SCHEDULERS))
-    return SCHEDULERS[name](checks.number("shift", shift, 0.01, 1000), train_timesteps)
+    checked = checks.number("shift", shift, 0.01, 1000)
+    if name == "euler":
+        return Euler(checked, train_timesteps, terminal)
+    return SCHEDULERS[name](checked, train_timesteps)

@@ -12,7 +12,14 @@ from .base import Coefficients, Schedule, Scheduler, shifted, with_zero
 
 @dataclass(frozen=True)
 class Euler(Scheduler):
-    """First order; equal to diffusers' `FlowMatchEulerDiscreteScheduler(shift=…)`."""
+    """First order; equal to diffusers' `FlowMatchEulerDiscreteScheduler`.
+
+    Attributes:
+        terminal: the last sigma before 0, to which the others are stretched (`shift_terminal`
+            there); without one a run of few steps ends with a step that does next to nothing.
+    """
+
+    terminal: float | None = None
 
     def schedule(self, steps: int) -> Schedule:
         """Uniform from 1 to the lowest shifted sigma of training, then shifted.
@@ -24,8 +31,11 @@ class Euler(Scheduler):
         timesteps = np.linspace(
             highest * self.train_timesteps, lowest * self.train_timesteps, steps
         )
-        sigmas = with_zero(shifted(timesteps / self.train_timesteps, self.shift))
-        return Schedule(sigmas, sigmas[:-1] * np.float32(self.train_timesteps))
+        sigmas = shifted(timesteps / self.train_timesteps, self.shift)
+        if self.terminal is not None and steps > 1:
+            sigmas = 1 - (1 - sigmas) * (1 - self.terminal) / (1 - sigmas[-1])
+        falling = with_zero(sigmas)
+        return Schedule(falling, falling[:-1] * np.float32(self.train_timesteps))
 
     def coefficients(self, schedule: Schedule, index: int, known: int) -> Coefficients:
         """`latents + (next sigma - sigma) * velocity`; there is no history."""

@@ -34,6 +34,12 @@ def test_diffusers_schedulers_have_their_counterparts(
     assert name in SCHEDULERS
 
 
+def test_a_terminal_sigma_is_kept(folder: Path) -> None:
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+    assert read(folder, **config, shift_terminal=0.4).shift_terminal == 0.4
+    assert read(folder, **config, shift_terminal=None).shift_terminal is None
+
+
 def test_the_number_of_training_steps_is_kept(folder: Path) -> None:
     config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 500}
     assert read(folder, **config).train_timesteps == 500
@@ -52,6 +58,10 @@ def test_the_number_of_training_steps_is_kept(folder: Path) -> None:
         (
             {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
             "use_dynamic_shifting is True; only False is supported",
+        ),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 1.5},
+            "shift_terminal is 1.5; it must lie between 0 and 1",
         ),
         (
             {"_class_name": "UniPCMultistepScheduler"},

@@ -24,6 +24,7 @@ from mutoscope.export.mini.recipe import (
     ClipShape,
     Optimisation,
     TuneRecipe,
+    chosen,
 )
 from mutoscope.export.mini.stages import STAGES, Order, train
 from mutoscope.export.mini.workplace import Workplace
@@ -332,17 +333,34 @@ def test_a_distilled_checkpoint_runs_in_four_steps(trained: Path, tmp_path: Path
         "a star", height=32, width=32, num_frames=5, num_inference_steps=4, guidance_scale=1.0
     )
     assert made.frames.shape == (1, 5, 32, 32, 3)
+    assert pipe.scheduler.sigmas.tolist()[-2:] == pytest.approx([0.4, 0.0])
     assert files(folder / "vae") == files(trained / "checkpoint" / "model" / "vae")
     weights = "diffusion_pytorch_model.safetensors"
     teacher = (trained / "checkpoint" / "model" / "transformer" / weights).read_bytes()
     assert (folder / "transformer" / weights).read_bytes() != teacher
 
 
+def test_a_checkpoint_is_enough_to_train_a_sibling_from(trained: Path, tmp_path: Path) -> None:
+    checkpoint, folder = trained / "checkpoint" / "model", tmp_path / "run"
+    for stage in ("condition", "lora"):
+        names = chosen(stage, adopted=True)
+        train(names, order(folder, steps=2, checkpoint=checkpoint))
+        assert (folder / stage / "model").is_dir()
+    assert files(folder / "condition" / "model" / "vae") == files(checkpoint / "vae")
+
+
+def test_only_siblings_set_out_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--from is for distill, condition, lora; 'all' begins"):
+        chosen("all", adopted=True)
+    with pytest.raises(UserError, match="has no folder vae, so it is no checkpoint"):
+        train(("lora",), order(tmp_path / "run", checkpoint=tmp_path))
+
+
 def test_a_distillation_is_cut_where_the_scheduler_steps() -> None:
     from mutoscope.export.mini.distill import pieces
 
-    # The scheduler's last step, from 0.0089 to 0, is left out.
-    assert np.allclose(pieces(4), [(1.0, 0.8577), (0.8577, 0.6022), (0.6022, 0.0089)], atol=1e-4)
+    wanted = [(1.0, 0.9139), (0.9139, 0.7592), (0.7592, 0.4), (0.4, 0.0)]
+    assert np.allclose(pieces(), wanted, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:.*CLIPImageProcessor")

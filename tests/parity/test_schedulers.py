@@ -73,6 +73,19 @@ def test_schedules_are_equal_bit_for_bit(name: str, shift: float, steps: int) ->
     assert np.array_equal(ours.timesteps, theirs.timesteps.numpy().astype(np.float32))
 
 
+@pytest.mark.parametrize("terminal", [0.02, 0.4, 0.9])
+@pytest.mark.parametrize("steps", [2, 4, 8, 30])
+def test_schedules_stretched_to_a_terminal_sigma_are_equal_bit_for_bit(
+    terminal: float, steps: int
+) -> None:
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, shift_terminal=terminal)
+    theirs.set_timesteps(steps)
+    ours = get_scheduler("euler", 3.0, terminal=terminal).schedule(steps)
+    assert np.array_equal(ours.sigmas, theirs.sigmas.numpy())
+    assert np.array_equal(ours.timesteps, theirs.timesteps.numpy())
+    assert ours.sigmas[-2] == np.float32(terminal)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shift", [1.0, 3.0, 5.0, 12.0])
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 14, 15, 30])

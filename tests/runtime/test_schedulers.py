@@ -236,3 +236,7 @@ def test_a_shift_that_leaves_float32_no_room_is_refused() -> None:
     # 1000 steps at shift 1000 put two sigmas on the same float32, which would divide by 0.
     with pytest.raises(UserError, match="do not fall to 0"):
         get_scheduler("unipc", 1000.0).schedule(1000)
+
+
+def test_one_step_needs_no_terminal_sigma() -> None:
+    assert get_scheduler("euler", 3.0, terminal=0.4).schedule(1).sigmas.tolist() == [1.0, 0.0]
