@@ -38,7 +38,7 @@ def group() -> None:
     "--from",
     "checkpoint",
     type=click.Path(path_type=Path),
-    help="A finished checkpoint to train distill, condition or lora from.",
+    help="A finished checkpoint to train distill or lora from.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the denoiser (GPU).")
 def train_command(
@@ -53,8 +53,7 @@ def train_command(
 ) -> None:
     """Train STAGE: vae, text, latents, dit, checkpoint, or all of these.
 
-    From the trained denoiser go out: distill (four steps without guidance), condition (a first
-    frame given), lora (a style).
+    From the trained denoiser go out: distill (four steps without guidance), lora (a style).
 
     Finished stages are left alone; one that was interrupted goes on from its last state. The same
     command does both: run it again until it is through.

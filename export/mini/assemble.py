@@ -13,12 +13,7 @@ from .workplace import Workplace
 
 
 def assemble(
-    workplace: Workplace,
-    denoiser: Any,
-    folder: Path,
-    *,
-    terminal: float | None = None,
-    given_frames: bool = False,
+    workplace: Workplace, denoiser: Any, folder: Path, *, terminal: float | None = None
 ) -> None:
     """Write what `WanPipeline.from_pretrained` opens; the denoiser is in half precision after.
 
@@ -33,9 +28,7 @@ def assemble(
         _halve(module)
     for module in (vae, denoiser):
         module.register_to_config(_name_or_path="")  # else the folder it was read from
-    made = pipeline(
-        vae, text_encoder, tokenizer, denoiser, terminal=terminal, given_frames=given_frames
-    )
+    made = pipeline(vae, text_encoder, tokenizer, denoiser, terminal=terminal)
     made.save_pretrained(folder)
 
 

@@ -131,6 +131,14 @@ def caption(scene: Scene, rng: Rng | None = None) -> str:
     return text
 
 
+def sequel(scene: Scene, rng: Rng) -> str:
+    """Say what happens to an object that can be seen already: "it moves right"."""
+    text = _join("it", _action(scene.objects[0], rng, finite=True) or "stays still")
+    if scene.camera == "static":
+        return text
+    return f"{text}, {_pick(CAMERA_WORDS[scene.camera], rng)}"
+
+
 def _sentence(scene: Scene, rng: Rng) -> str:
     first, *others = scene.objects
     noun, chance = _noun(first, rng), rng.random()

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .captions import caption
+from ...bench.adherence.scene import Scene
+from .captions import caption, sequel
 from .clips import proportionate
+from .conditioning import by_token, levels, unknown
 from .flow import noised, sample_sigmas, weighted_error
 from .latents import Latents, read_latents, read_statistics
 from .padding import LENGTHS, make_paddable, padded
@@ -27,6 +29,7 @@ from .training import Batch, Metrics, Phase, mix, parameters_of
 from .workplace import Workplace
 
 FOREGROUND_WEIGHT = 2.0
+SEQUELS = 0.5
 GATE = 0.3
 SHEET_STEPS = 12
 
@@ -40,6 +43,8 @@ class CaptionedLatents(Dataset[Batch]):
         tokenizer: of the captions.
         batch: how many of the first shape; of others in proportion.
         dropout: how often a caption is empty.
+        given: how often the batch's first latent frame is given; then half of the captions say
+            only what happens.
         seed: of choices and captions.
     """
 
@@ -47,6 +52,7 @@ class CaptionedLatents(Dataset[Batch]):
     tokenizer: Any
     batch: int
     dropout: float
+    given: float
     seed: int
 
     def __getitem__(self, step: int) -> Batch:
@@ -56,9 +62,8 @@ class CaptionedLatents(Dataset[Batch]):
         chosen = self.latents[place]
         n = proportionate(self.batch, chosen.shape, self.latents[0].shape)
         rows = rng.integers(len(chosen.scenes), size=n)
-        captions = [
-            "" if rng.random() < self.dropout else caption(chosen.scenes[row], rng) for row in rows
-        ]
+        given = chosen.shape.frames > 1 and rng.random() < self.given
+        captions = [self._caption(chosen.scenes[row], given, rng) for row in rows]
         tokens, mask = tokenize(self.tokenizer, captions)
         return {
             "place": torch.tensor(place),
@@ -66,7 +71,13 @@ class CaptionedLatents(Dataset[Batch]):
             "tokens": tokens,
             "mask": mask,
             "lengths": torch.from_numpy(rng.choice(LENGTHS, n)),
+            "given": torch.tensor(given),
         }
+
+    def _caption(self, scene: Scene, given: bool, rng: np.random.Generator) -> str:
+        if rng.random() < self.dropout:
+            return ""
+        return (sequel if given and rng.random() < SEQUELS else caption)(scene, rng)
 
 
 class DenoiserTask:
@@ -95,6 +106,7 @@ class DenoiserTask:
                     self.tokenizer,
                     settings.batch,
                     settings.caption_dropout,
+                    settings.given,
                     mix(recipe.seed, 5),
                 )
             ),
@@ -103,16 +115,18 @@ class DenoiserTask:
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """The velocity's squared error; objects count three times."""
+        """The velocity's squared error where latents are not given; objects count three times."""
         clean, mask = gather(self.latents, batch)
         noise = torch.randn(clean.shape, generator=random, device=clean.device)
-        sigmas = sample_sigmas(len(clean), random, self.shift)
+        level = sample_sigmas(len(clean), random, self.shift)
+        sigmas = levels(level, clean.shape[2], bool(batch["given"]))
         states = encode(self.text_encoder, batch["tokens"], batch["mask"])
         with padded(self.processor, batch["mask"], batch["lengths"]):
             found = velocity(self.denoiser, noised(clean, sigmas, noise), sigmas, states)
         wanted = noise - clean
-        plain = ((found.float() - wanted) ** 2).mean()
-        return weighted_error(found, wanted, mask, FOREGROUND_WEIGHT), {"mse": plain}
+        shown = unknown(sigmas)
+        error = weighted_error(found, wanted, shown * (1 + FOREGROUND_WEIGHT * mask))
+        return error, {"mse": weighted_error(found, wanted, shown)}
 
     def sheet(self) -> NDArray[np.uint8]:
         """A few prompts' clips, in few steps."""
@@ -169,8 +183,9 @@ def load_vae(workplace: Workplace, device: str) -> Any:
 
 
 def velocity(denoiser: Any, latents: Tensor, sigmas: Tensor, states: Tensor) -> Tensor:
-    """What the denoiser predicts, noise less latents, at noise levels (n,) or (n, tokens)."""
-    found: Tensor = denoiser(latents, sigmas * TIME_STEPS, states, return_dict=False)[0]
+    """What the denoiser predicts, noise less latents, at noise levels (n,) or (n, frames)."""
+    times = by_token(sigmas, latents) * TIME_STEPS
+    found: Tensor = denoiser(latents, times, states, return_dict=False)[0]
     return found
 
 

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .assemble import assemble
+from .conditioning import levels, unknown, with_given
 from .denoiser import gather, velocity
+from .flow import weighted_error
 from .latents import read_latents
 from .padding import make_paddable, padded
 from .recipe import Recipe
 from .samples import GUIDANCE, PROMPTS, pipeline, sample, scheduler
 from .sheets import sheet
-from .training import Batch, Metrics, parameters_of
+from .training import Batch, Metrics, mix, parameters_of
 from .tuning import Trained, captioned
 from .workplace import Workplace
 
@@ -52,36 +54,46 @@ class DistilledTask:
         self.latents = read_latents(workplace, recipe.shapes, device)
         self.groups = [(parameters_of(self.student), 1.0)]
         self.phases = captioned(
-            self.latents, self.trained, recipe, recipe.distilled.batch, dropout=0.0, stage=7
+            self.latents,
+            self.trained,
+            mix(recipe.seed, 7),
+            recipe.distilled.batch,
+            given=recipe.denoiser.given,
         )
 
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
         """The squared error of the student's mean velocity over all pieces."""
-        like = gather(self.latents, batch)[0]
-        latents = torch.randn(like.shape, generator=random, device=like.device)
+        clean, given = gather(self.latents, batch)[0], bool(batch["given"])
+        noise = torch.randn(clean.shape, generator=random, device=clean.device)
+        latents = with_given(noise, clean, given)
         captions = self.trained.states(batch["tokens"], batch["mask"]), batch["mask"]
         errors = []
         for begin, end in pieces():
-            goal = self._walk(latents, captions, begin, end)
-            found = self._predict(latents, captions, begin).float()
-            errors.append(((found - (goal - latents) / (end - begin)) ** 2).mean())
-            own = torch.rand(len(latents), generator=random, device=like.device) < OWN
-            arrived = latents + (end - begin) * found.detach()
+            goal = self._walk(latents, captions, begin, end, given)
+            sigmas = _levels(latents, begin, given)
+            shown = unknown(sigmas)
+            found = self._predict(latents, captions, sigmas).float()
+            errors.append(weighted_error(found, (goal - latents) / (end - begin), shown))
+            own = torch.rand(len(latents), generator=random, device=clean.device) < OWN
+            arrived = latents + (end - begin) * shown * found.detach()
             latents = torch.where(own.view(-1, 1, 1, 1, 1), arrived, goal)
         return torch.stack(errors).mean(), {"last": errors[-1]}
 
-    def _predict(self, latents: Tensor, captions: tuple[Tensor, Tensor], sigma: float) -> Tensor:
+    def _predict(self, latents: Tensor, captions: tuple[Tensor, Tensor], sigmas: Tensor) -> Tensor:
         states, mask = captions
-        n = len(latents)
-        with padded(self.trained.processor, mask, self.trained.lengths(n)):
-            level = torch.full((n,), sigma, device=latents.device)
-            return velocity(self.student, latents, level, states)
+        with padded(self.trained.processor, mask, self.trained.lengths(len(latents))):
+            return velocity(self.student, latents, sigmas, states)
 
     @torch.no_grad()
     def _walk(
-        self, latents: Tensor, captions: tuple[Tensor, Tensor], begin: float, end: float
+        self,
+        latents: Tensor,
+        captions: tuple[Tensor, Tensor],
+        begin: float,
+        end: float,
+        given: bool,
     ) -> Tensor:
         """Where the guided teacher gets to by Euler steps."""
         n = len(latents)
@@ -89,10 +101,11 @@ class DistilledTask:
         states, mask = torch.cat([captions[0], empty]), torch.cat([captions[1], nothing])
         with padded(self.teacher_padding, mask, self.trained.lengths(2 * n)):
             for sigma, following in pairwise(np.linspace(begin, end, WALK + 1)):
-                level = torch.full((2 * n,), sigma, device=latents.device)
-                both = velocity(self.teacher, latents.repeat(2, 1, 1, 1, 1), level, states)
-                told, untold = both.float().chunk(2)
-                latents = latents + (following - sigma) * (untold + GUIDANCE * (told - untold))
+                twice = latents.repeat(2, 1, 1, 1, 1)
+                sigmas = _levels(twice, sigma, given)
+                told, untold = velocity(self.teacher, twice, sigmas, states).float().chunk(2)
+                guided = untold + GUIDANCE * (told - untold)
+                latents = latents + (following - sigma) * unknown(sigmas[:n]) * guided
         return latents
 
     def sheet(self) -> NDArray[np.uint8]:
@@ -107,6 +120,11 @@ class DistilledTask:
     def save(self, folder: Path) -> None:
         """Write a whole checkpoint."""
         assemble(self.trained.workplace, self.student, folder, terminal=TERMINAL)
+
+
+def _levels(latents: Tensor, sigma: float, given: bool) -> Tensor:
+    level = torch.full((len(latents),), sigma, device=latents.device)
+    return levels(level, latents.shape[2], given)
 
 
 def pieces() -> list[tuple[float, float]]:

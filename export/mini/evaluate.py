@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ...bench.adherence import Adherence, Scene, aggregate, describe, score
+from ...bench.adherence.scene import PHRASES
 from ...errors import UserError
 from .recipe import ClipShape
-from .samples import sample
+from .samples import image_pipeline, sample
 from .scenes import sample_scenes
 from .sheets import sheet, write_png
 from .vae import psnr, reconstruct
@@ -40,17 +42,21 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Sampling:
-    """How clips are made: how many, of which form, and how."""
+    """How clips are made: how many, of which form, and how; and how many from a first frame."""
 
     prompts: int
     shape: ClipShape
     steps: int = 30
     guidance: float = 4.0
+    images: int = 32
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: clips of the same scenes, made in one way; PSNR to the drawn ones."""
+    """One line of the table: clips of the same scenes, made in one way.
+
+    PSNR is that of the first frame where it was given, else of the whole clip, to the drawn ones.
+    """
 
     name: str
     adherence: Adherence
@@ -60,8 +66,9 @@ class Row:
 def evaluate(checkpoint: Path, target: Path, sampling: Sampling, device: str) -> str:
     """Measure a diffusers folder on held-out scenes; the table, as markdown.
 
-    Compares clips as the world draws them, what the autoencoder makes of them, and what the model
-    makes of the scenes' plainest captions. Writes evaluation.md, .json and .png into `target`.
+    Compares clips as the world draws them, what the autoencoder makes of them, what the model
+    makes of the scenes' plainest captions, and of first frames and what is to happen. Writes
+    evaluation.md, .json and .png into `target`.
 
     Raises:
         UserError: there is no checkpoint.
@@ -88,6 +95,7 @@ def evaluate(checkpoint: Path, target: Path, sampling: Sampling, device: str) ->
         Row("ground truth", _adherence(drawn, scenes)),
         Row("autoencoder", _adherence(rebuilt, scenes), float(psnr(drawn, rebuilt).mean())),
         Row(f"{sampling.steps} steps", _adherence(made, scenes)),
+        _continued(pipe, drawn, scenes, sampling),
     ]
     table = markdown(rows)
     write_whole(target / "evaluation.md", f"{table}\n".encode())
@@ -96,6 +104,28 @@ def evaluate(checkpoint: Path, target: Path, sampling: Sampling, device: str) ->
     picture = sheet([*zip(drawn[:SHOWN], made[:SHOWN], strict=True)])
     write_png(target / "evaluation.png", picture)
     return table
+
+
+def _continued(pipe: Any, drawn: Clips, scenes: Sequence[Scene], sampling: Sampling) -> Row:
+    """The row of clips whose first frame is given; the prompt says only what happens."""
+    images = image_pipeline(pipe)
+    n = min(sampling.images, len(drawn))
+    firsts = torch.from_numpy(drawn[:n, :1]).permute(0, 1, 4, 2, 3).float() / 255
+    made = np.concatenate(
+        [
+            sample(
+                images,
+                [f"it {PHRASES[scene.objects[0].motion] or 'stays still'}"],
+                sampling.shape,
+                steps=sampling.steps,
+                guidance=sampling.guidance,
+                image=first,
+            )
+            for first, scene in zip(firsts, scenes, strict=False)
+        ]
+    )
+    kept = float(psnr(drawn[:n, :1], made[:, :1]).mean())
+    return Row(f"{n} from a first frame", _adherence(made, scenes[:n]), kept)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -31,8 +31,8 @@ def noised(latents: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
     return (1 - level) * latents + level * noise
 
 
-def weighted_error(found: Tensor, wanted: Tensor, mask: Tensor, weight: float) -> Tensor:
-    """The mean squared error, in which objects (`mask`) count `weight` times more."""
-    importance = (1 + weight * mask).expand_as(wanted)
+def weighted_error(found: Tensor, wanted: Tensor, importance: Tensor) -> Tensor:
+    """The mean squared error, weighted by an importance that broadcasts."""
+    weights = importance.expand_as(wanted)
     error = (found.float() - wanted) ** 2
-    return (importance * error).sum() / importance.sum()
+    return (weights * error).sum() / weights.sum()

@@ -54,10 +54,9 @@ class LoraTask:
         self.phases = captioned(
             self.latents,
             self.trained,
-            recipe,
+            mix(recipe.seed, 8),
             recipe.lora.batch,
-            recipe.denoiser.caption_dropout,
-            stage=8,
+            dropout=recipe.denoiser.caption_dropout,
         )
 
     def _draw(self, recipe: Recipe) -> Latents:
@@ -85,7 +84,7 @@ class LoraTask:
         states = self.trained.states(batch["tokens"], batch["mask"])
         with padded(self.trained.processor, batch["mask"], batch["lengths"]):
             found = velocity(self.denoiser, noised(clean, sigmas, noise), sigmas, states)
-        return weighted_error(found, noise - clean, mask, FOREGROUND_WEIGHT), {}
+        return weighted_error(found, noise - clean, 1 + FOREGROUND_WEIGHT * mask), {}
 
     def sheet(self) -> NDArray[np.uint8]:
         """A few prompts' clips in the style."""

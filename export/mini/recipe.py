@@ -18,7 +18,7 @@ TEMPORAL = 4
 
 MAIN = ("vae", "text", "latents", "dit", "checkpoint")
 """From nothing to the checkpoint."""
-SIBLINGS = ("distill", "condition", "lora")
+SIBLINGS = ("distill", "lora")
 """Each from the trained denoiser."""
 
 
@@ -133,6 +133,7 @@ class DenoiserRecipe:
         batch: how many latents of the default shape a batch has; of other shapes in proportion.
         text_rate: the text encoder's learning rate, as a share of the denoiser's.
         caption_dropout: how often a caption is left empty, for guidance.
+        given: how often the first latent frame is given.
         shift: how far the sampled times lean to the noisy end.
     """
 
@@ -141,12 +142,13 @@ class DenoiserRecipe:
     batch: int
     text_rate: float = 0.3
     caption_dropout: float = 0.1
+    given: float = 0.25
     shift: float = 2.0
 
 
 @dataclass(frozen=True)
 class TuneRecipe:
-    """A stage that sets out from the trained denoiser: few steps, conditioning, or a style.
+    """A stage that sets out from the trained denoiser: few steps, or a style.
 
     Attributes:
         batch: as the denoiser's.
@@ -171,7 +173,6 @@ class Recipe:
     text: TextRecipe
     denoiser: DenoiserRecipe
     distilled: TuneRecipe
-    conditioned: TuneRecipe
     lora: TuneRecipe
     minutes: Mapping[str, float]
     seed: int = 0
@@ -219,7 +220,6 @@ CPU = Recipe(
     text=TextRecipe(TEXT_MODEL, Optimisation(2e-3, ema=0.99, weight_decay=0.0)),
     denoiser=DenoiserRecipe(DENOISER_MODEL, Optimisation(1.2e-3, ema=0.995, plateau=0.3), batch=24),
     distilled=TuneRecipe(Optimisation(3e-4, ema=0.99), batch=8),
-    conditioned=TuneRecipe(Optimisation(4e-4, ema=0.99), batch=24),
     lora=TuneRecipe(Optimisation(1e-3, ema=0.98), batch=24),
     minutes={
         "vae": 75.0,
@@ -227,7 +227,6 @@ CPU = Recipe(
         "latents": 15.0,
         "dit": 80.0,
         "distill": 30.0,
-        "condition": 20.0,
         "lora": 10.0,
     },
 )
@@ -247,7 +246,6 @@ GPU = replace(
         CPU.denoiser, batch=256, optimisation=Optimisation(1.5e-3, ema=0.999, plateau=0.3)
     ),
     distilled=TuneRecipe(Optimisation(3e-4, ema=0.998), batch=128),
-    conditioned=TuneRecipe(Optimisation(4e-4, ema=0.998), batch=256),
     lora=TuneRecipe(Optimisation(1e-3, ema=0.99), batch=128),
     minutes={
         "vae": 8.0,
@@ -255,7 +253,6 @@ GPU = replace(
         "latents": 1.5,
         "dit": 8.0,
         "distill": 4.0,
-        "condition": 3.0,
         "lora": 1.0,
     },
     shard=256,

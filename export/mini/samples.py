@@ -32,13 +32,8 @@ def pipeline(
     denoiser: Any,
     *,
     terminal: float | None = None,
-    given_frames: bool = False,
 ) -> Any:
-    """A `WanPipeline` of these modules.
-
-    With `terminal` its sigmas are stretched to end there; with `given_frames` it knows Wan 2.2's
-    per-token times.
-    """
+    """A `WanPipeline` of these modules; with `terminal` its sigmas are stretched to end there."""
     from diffusers import WanPipeline
 
     return _quiet(
@@ -48,25 +43,18 @@ def pipeline(
             vae=vae,
             scheduler=scheduler(terminal),
             transformer=denoiser,
-            expand_timesteps=given_frames,
-        )
-    )
-
-
-def image_pipeline(vae: Any, text_encoder: Any, tokenizer: Any, denoiser: Any) -> Any:
-    """A `WanImageToVideoPipeline` of these modules, for a denoiser that takes a first frame."""
-    from diffusers import WanImageToVideoPipeline
-
-    return _quiet(
-        WanImageToVideoPipeline(
-            tokenizer=tokenizer,
-            text_encoder=text_encoder,
-            vae=vae,
-            scheduler=scheduler(),
-            transformer=denoiser,
             expand_timesteps=True,
         )
     )
+
+
+def image_pipeline(pipe: Any) -> Any:
+    """A `WanImageToVideoPipeline` of a `WanPipeline`'s modules."""
+    from diffusers import WanImageToVideoPipeline
+
+    names = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
+    parts = {name: getattr(pipe, name) for name in names}
+    return _quiet(WanImageToVideoPipeline(**parts, expand_timesteps=True))
 
 
 def scheduler(terminal: float | None = None) -> Any:
@@ -101,7 +89,7 @@ def sample(
         part = list(prompts[start : start + batch])
         places = range(start, start + len(part))
         video = pipe(
-            part,
+            prompt=part,
             negative_prompt=[""] * len(part),
             height=shape.height,
             width=shape.width,

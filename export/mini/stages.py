@@ -104,13 +104,6 @@ def _distill(order: Order) -> None:
     _learn(order, task, order.recipe.distilled.optimisation)
 
 
-def _condition(order: Order) -> None:
-    from .conditioning import ConditionedTask
-
-    task = ConditionedTask(order.recipe, order.workplace, order.device)
-    _learn(order, task, order.recipe.conditioned.optimisation)
-
-
 def _lora(order: Order) -> None:
     from .lora import LoraTask
 
@@ -125,7 +118,6 @@ STAGES: dict[str, Callable[[Order], None]] = {
     "dit": _denoiser,
     "checkpoint": _checkpoint,
     "distill": _distill,
-    "condition": _condition,
     "lora": _lora,
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .captions import caption
+from .captions import caption, sequel
 from .scenes import sample_scenes
 
 CAPTIONS = 10_000
@@ -57,7 +57,8 @@ def _fast(**source: Any) -> Any:
 def _vocabulary(seed: int) -> list[tuple[str, float]]:
     """Words by falling frequency with their log probabilities, then endings and characters."""
     rng = np.random.default_rng(seed)
-    text = " ".join(caption(scene, rng) for scene in sample_scenes(rng, CAPTIONS, "all"))
+    scenes = sample_scenes(rng, CAPTIONS, "all")
+    text = " ".join(say(scene, rng) for scene in scenes for say in (caption, sequel))
     counts = Counter(text.lower().replace(",", " ,").split())
     total = counts.total()
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

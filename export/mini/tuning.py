@@ -10,9 +10,8 @@ from torch import Tensor
 from .denoiser import CaptionedLatents, described, load_denoiser, load_text, load_vae
 from .latents import Latents
 from .padding import make_paddable
-from .recipe import Recipe
 from .text_encoder import encode, tokenize
-from .training import Phase, mix
+from .training import Phase
 from .workplace import Workplace
 
 LENGTH = 512
@@ -51,8 +50,14 @@ class Trained:
 
 
 def captioned(
-    latents: list[Latents], trained: Trained, recipe: Recipe, batch: int, dropout: float, stage: int
+    latents: list[Latents],
+    trained: Trained,
+    seed: int,
+    batch: int,
+    *,
+    dropout: float = 0.0,
+    given: float = 0.0,
 ) -> tuple[Phase]:
     """One phase of latents with captions."""
-    seed = mix(recipe.seed, stage)
-    return (Phase(CaptionedLatents(described(latents), trained.tokenizer, batch, dropout, seed)),)
+    chosen = described(latents)
+    return (Phase(CaptionedLatents(chosen, trained.tokenizer, batch, dropout, given, seed)),)

@@ -74,7 +74,6 @@ TOY = replace(
         batch=2,
     ),
     distilled=TuneRecipe(TOY_OPTIMISATION, batch=2),
-    conditioned=TuneRecipe(TOY_OPTIMISATION, batch=4),
     lora=TuneRecipe(TOY_OPTIMISATION, batch=2),
     shapes=(ClipShape(32, 32, 5, 0.7), ClipShape(48, 32, 1, 0.3)),
     shard=4,
@@ -342,15 +341,15 @@ def test_a_distilled_checkpoint_runs_in_four_steps(trained: Path, tmp_path: Path
 
 def test_a_checkpoint_is_enough_to_train_a_sibling_from(trained: Path, tmp_path: Path) -> None:
     checkpoint, folder = trained / "checkpoint" / "model", tmp_path / "run"
-    for stage in ("condition", "lora"):
+    for stage in ("distill", "lora"):
         names = chosen(stage, adopted=True)
         train(names, order(folder, steps=2, checkpoint=checkpoint))
         assert (folder / stage / "model").is_dir()
-    assert files(folder / "condition" / "model" / "vae") == files(checkpoint / "vae")
+    assert files(folder / "distill" / "model" / "vae") == files(checkpoint / "vae")
 
 
 def test_only_siblings_set_out_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--from is for distill, condition, lora; 'all' begins"):
+    with pytest.raises(UserError, match="--from is for distill, lora; 'all' begins"):
         chosen("all", adopted=True)
     with pytest.raises(UserError, match="has no folder vae, so it is no checkpoint"):
         train(("lora",), order(tmp_path / "run", checkpoint=tmp_path))
@@ -364,10 +363,9 @@ def test_a_distillation_is_cut_where_the_scheduler_steps() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*CLIPImageProcessor")
-def test_a_conditioned_checkpoint_keeps_the_first_frame(trained: Path, tmp_path: Path) -> None:
-    folder = tuned("condition", trained, tmp_path / "run")
+def test_a_checkpoint_keeps_a_first_frame_that_is_given(trained: Path) -> None:
     pipe = diffusers.WanImageToVideoPipeline.from_pretrained(
-        folder, image_encoder=None, image_processor=None
+        trained / "checkpoint" / "model", image_encoder=None, image_processor=None
     )
     pipe.set_progress_bar_config(disable=True)
     assert pipe.config.expand_timesteps
@@ -388,12 +386,20 @@ def test_a_conditioned_checkpoint_keeps_the_first_frame(trained: Path, tmp_path:
 
 
 def test_given_frames_have_no_noise_and_no_time() -> None:
-    from mutoscope.export.mini.conditioning import frame_sigmas, token_sigmas
+    from mutoscope.export.mini.conditioning import by_token, levels, unknown, with_given
 
-    sigmas = frame_sigmas(torch.tensor([0.5, 0.9]), torch.tensor([True, False]), 3)
-    assert sigmas.flatten().tolist() == pytest.approx([0, 0.5, 0.5, 0.9, 0.9, 0.9])
-    latents = torch.zeros(2, 16, 3, 4, 2)
-    assert token_sigmas(sigmas, latents)[0].tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5]
+    level, latents = torch.tensor([0.5, 0.9]), torch.zeros(2, 16, 3, 4, 2)
+    sigmas = levels(level, 3, given=True)
+    assert sigmas.flatten().tolist() == pytest.approx([0, 0.5, 0.5, 0, 0.9, 0.9])
+    assert by_token(sigmas, latents)[0].tolist() == [0, 0, 0.5, 0.5, 0.5, 0.5]
+    assert unknown(sigmas).flatten().tolist() == [0, 1, 1, 0, 1, 1]
+    begun = with_given(latents, latents + 1, given=True)
+    assert begun[0, 0, :, 0, 0].tolist() == [1, 0, 0]
+
+    assert levels(level, 3, given=False) is level
+    assert by_token(level, latents) is level
+    assert unknown(level).flatten().tolist() == [1, 1]
+    assert with_given(latents, latents + 1, given=False) is latents
 
 
 def test_a_style_has_the_keys_that_diffusers_loads(trained: Path, tmp_path: Path) -> None:
@@ -422,17 +428,23 @@ def test_pixel_art_has_blocks_of_one_colour() -> None:
 def test_an_evaluation_compares_with_the_world_itself(trained: Path, tmp_path: Path) -> None:
     from mutoscope.export.mini.evaluate import Sampling, evaluate
 
-    sampling = Sampling(prompts=3, shape=ClipShape(64, 64, 17), steps=1)
+    sampling = Sampling(prompts=3, shape=ClipShape(64, 64, 17), steps=1, images=2)
     table = evaluate(trained / "checkpoint" / "model", tmp_path, sampling, "cpu").splitlines()
     cells = [line.strip("| ").split(" | ") for line in table]
-    assert [row[0] for row in cells[2:]] == ["ground truth", "autoencoder", "1 steps"]
+    assert [row[0] for row in cells[2:]] == [
+        "ground truth",
+        "autoencoder",
+        "1 steps",
+        "2 from a first frame",
+    ]
     assert cells[0][:3] == ["shape", "colour", "motion"]
     records = json.loads((tmp_path / "evaluation.json").read_bytes())
-    truth, rebuilt, made = records["rows"]
+    truth, rebuilt, made, continued = records["rows"]
     assert truth["adherence"]["tallies"]["colour"] == {"right": 3, "asked": 3}
     assert made["adherence"]["clips"]["right"] == 0
     # an untrained autoencoder: some figure, but a poor one
     assert 0 < rebuilt["psnr"] < 20
+    assert 0 < continued["psnr"] < 20
     assert (tmp_path / "evaluation.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "evaluation.md").read_text().splitlines() == table
 
