@@ -1,0 +1,47 @@
+"""Times of work on a device, taken by its own clock."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def has_cuda() -> bool:
+    """Whether PyTorch finds a CUDA device."""
+    return torch.cuda.is_available()
+
+
+def seconds(work: Callable[[], object], device: str, repetitions: int = 10) -> float:
+    """The median time of one call, in seconds, after a warm-up of two."""
+    for _ in range(2):
+        work()
+    times = [_events(work) if device == "cuda" else _clock(work) for _ in range(repetitions)]
+    return statistics.median(times)
+
+
+def peak_memory_gb(device: str) -> float | None:
+    """The most device memory that tensors have held so far, in GB (2^30 bytes)."""
+    return torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None
+
+
+def _events(work: Callable[[], object]) -> float:
+    begin, end = (_event() for _ in range(2))
+    begin.record()
+    work()
+    end.record()
+    end.synchronize()
+    milliseconds: float = begin.elapsed_time(end)
+    return milliseconds / 1e3
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def _clock(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
