@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,10 @@ class Comparison:
         standard = opener(reference or best(variants, candidates), task, prompt)
         for variant in variants:
             check_noise(variant, standard)
-        self.variants = list({variant.key: variant for variant in [standard, *variants]}.values())
+        distinct: dict[tuple[Any, ...], Variant] = {}
+        for variant in [standard, *variants]:
+            distinct.setdefault(variant.key, variant)
+        self.variants = list(distinct.values())
         self.vocabulary = vocabulary_of(standard.pipe.tokenizer.words)
         self.prompts = prompts(count, vocabulary=self.vocabulary or PLAIN)
         if len(self.prompts) < count:
