@@ -6,9 +6,13 @@ reference's frames wait on the disk.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from ...errors import UserError
 from ...runtime import checks
 from ...runtime.pipeline import GRAPHS
 from ...runtime.request import MAX_SEED
+from ...runtime.video.failures import file_errors
 from ..adherence import PLAIN, prompts, score, vocabulary_of
 from .record import ClipQuality, Quality, Report
 from .setting import Opener, Setting, Task, Variant, best, check_noise
@@ -98,8 +103,8 @@ class Comparison:
         settings = self.variants[0].settings
         form = (len(self.prompts), settings.frames, settings.height, settings.width, 3)
         found: list[Quality] = []
-        with TemporaryFile() as file:
-            kept = np.memmap(file, np.uint8, "w+", shape=form)
+        with ExitStack() as stack:
+            kept = stack.enter_context(_on_disk(form)) if len(self.variants) > 1 else None
             for pipe, group in groupby(self.variants, key=lambda variant: variant.pipe):
                 with pipe:
                     for variant in group:
@@ -108,7 +113,7 @@ class Comparison:
         return Report(found[0], tuple(found[1:]))
 
     def _clips(
-        self, variant: Variant, number: int, kept: Frames, watch: Watcher | None
+        self, variant: Variant, number: int, kept: Frames | None, watch: Watcher | None
     ) -> Iterator[ClipQuality]:
         for graph in GRAPHS[: 3 if variant.settings.frames == 1 else 4]:
             variant.pipe.sessions(graph)
@@ -116,9 +121,9 @@ class Comparison:
             seed = variant.settings.seed + place
             clip = variant.pipe(prompt, **{**variant.options, "seed": seed})
             alike = None
-            if number:
+            if kept is not None and number:
                 alike = similarity(clip.frames, kept[place])
-            else:
+            elif kept is not None:
                 kept[place] = clip.frames
             seconds = clip.record.seconds
             yield ClipQuality(
@@ -130,6 +135,19 @@ class Comparison:
             )
             if watch is not None:
                 watch(number, place, clip.frames)
+
+
+@contextmanager
+def _on_disk(form: tuple[int, ...]) -> Iterator[Frames]:
+    """An array in a file without a name; its space is taken at once, not when it is written.
+
+    Raises:
+        UserError: there is not enough.
+    """
+    with TemporaryFile() as file:
+        with file_errors(Path(gettempdir()) / "reference-frames"):
+            os.posix_fallocate(file.fileno(), 0, math.prod(form))
+        yield np.memmap(file, np.uint8, "r+", shape=form)
 
 
 def _quality(variant: Variant, clips: tuple[ClipQuality, ...]) -> Quality:

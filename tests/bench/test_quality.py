@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -143,6 +144,17 @@ def test_engines_are_closed(bundle_folder: Path) -> None:
     comparison = Comparison([null(bundle_folder, steps=2)], task=Task(1))
     comparison.run()
     assert all(not variant.pipe.sessions._opened for variant in comparison.variants)
+
+
+def test_no_space_for_the_reference(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, start: int, size: int) -> None:
+        assert (start, size) == (0, 3 * 5 * 32 * 32 * 3)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(UserError, match=r"is full, .*reference-frames was not written; free some"):
+        compare([null(bundle_folder, steps=2)], task=Task(3))
+    assert compare([null(bundle_folder, steps=30)], task=Task(1)).candidates == ()
 
 
 @pytest.mark.parametrize(
