@@ -33,12 +33,21 @@ def as_markdown(measurements: Sequence[Measurement], facts: dict[str, Any]) -> s
         f"| {m.scope} |"
         for m in measurements
     ]
-    return "\n".join([*lines, "", ", ".join(f"{k}: {v}" for k, v in facts.items())])
+    return "\n".join([*lines, "", facts_line(facts)])
 
 
 def as_csv(measurements: Sequence[Measurement], facts: dict[str, Any]) -> str:
     """One line a measurement, the facts repeated on each."""
-    table = [{**row, **facts} for row in rows(measurements)]
+    return csv_lines([{**row, **facts} for row in rows(measurements)])
+
+
+def facts_line(facts: dict[str, Any]) -> str:
+    """What was measured, and on what, for the foot of a table."""
+    return ", ".join(f"{name}: {value}" for name, value in facts.items())
+
+
+def csv_lines(table: Sequence[dict[str, Any]]) -> str:
+    """Records with the same fields as CSV, headed by their names."""
     text = io.StringIO()
     writer = csv.DictWriter(text, table[0], lineterminator="\n")
     writer.writeheader()

@@ -79,12 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
-    except MutoscopeError as error:
+    except (Interruption, ImportError, MutoscopeError) as error:
+        if _interrupted(error):
+            _say("interrupted; nothing half-written is left")
+            # an engine may be in the middle of an operation that takes seconds: do not wait for it
+            os._exit(INTERRUPTED)
+        if not isinstance(error, MutoscopeError):
+            raise
         _fail(str(error), error.exit_code)
-    except Interruption:
-        _say("interrupted; nothing half-written is left")
-        # an engine may be in the middle of an operation that takes seconds: do not wait for it
-        os._exit(INTERRUPTED)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -92,6 +94,13 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)
     raise Interruption
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an interruption led to the error: an extension module makes an ImportError of one."""
+    while error is not None and not isinstance(error, Interruption):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _interrupt_again(lost: sys.UnraisableHookArgs) -> None:

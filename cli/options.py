@@ -27,30 +27,52 @@ class Size(click.ParamType[tuple[int, int]]):
         return int(width), int(height)
 
 
-REQUEST: list[Callable[[Any], Any]] = [
-    click.option(
+class Several(click.ParamType[tuple[Any, ...]]):
+    """Values of another type with commas between them."""
+
+    def __init__(self, each: Any) -> None:
+        self._each = click.types.convert_type(each)
+        self.name = self._each.name
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """Each value."""
+        return tuple(self._each.convert(part.strip(), param, ctx) for part in str(value).split(","))
+
+
+Option = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def _option(*names: str, **about: Any) -> Option:
+    return names, about
+
+
+REQUEST = [
+    _option(
         "--size",
         type=Size(),
         help="Width and height in pixels, e.g. 64x96; multiples of 16 for Wan.",
     ),
-    click.option("--frames", type=int, help="How many; 4n+1."),
-    click.option("--fps", type=float, help="Frames a second."),
-    click.option("--steps", type=int, help="Denoising steps."),
-    click.option(
-        "--guidance", "guidance_scale", type=float, help="Guidance scale; 1 switches it off."
-    ),
-    click.option("--negative", "negative_prompt", metavar="TEXT", help="What to lead away from."),
-    click.option("--seed", type=int, help="Of the initial noise; by default another each time."),
-    click.option("--scheduler", metavar="NAME", help="euler, unipc or dpmpp-2m."),
-    click.option("--shift", type=float, help="Of the sigmas; more spends more steps on noise."),
+    _option("--frames", type=int, help="How many; 4n+1."),
+    _option("--fps", type=float, help="Frames a second."),
+    _option("--steps", type=int, help="Denoising steps."),
+    _option("--guidance", "guidance_scale", type=float, help="Guidance scale; 1 switches it off."),
+    _option("--negative", "negative_prompt", metavar="TEXT", help="What to lead away from."),
+    _option("--seed", type=int, help="Of the initial noise; by default another each time."),
+    _option("--scheduler", metavar="NAME", help="euler, unipc or dpmpp-2m."),
+    _option("--shift", type=float, help="Of the sigmas; more spends more steps on noise."),
 ]
 
-ENGINE: list[Callable[[Any], Any]] = [
-    click.option("--bundle", metavar="DIR", help="An exported model; by default the embedded one."),
-    click.option("--backend", default="onnxruntime", show_default=True, help="Runs the engines."),
-    click.option("--precision", help="What the bundle must have, e.g. fp32."),
-    click.option("--threads", type=int, help="CPU threads; by default all cores."),
+ENGINE = [
+    _option("--bundle", metavar="DIR", help="An exported model; by default the embedded one."),
+    _option("--backend", default="onnxruntime", show_default=True, help="Runs the engines."),
+    _option("--precision", help="What the bundle must have, e.g. fp32."),
+    _option("--threads", type=int, help="CPU threads; by default all cores."),
 ]
+
+SWEPT = ("bundle", "backend", "scheduler", "shift", "steps", "guidance_scale")
+"""What a sweep can take several values of; the first changes slowest."""
 
 
 def request_options(function: Function) -> Function:
@@ -61,6 +83,11 @@ def request_options(function: Function) -> Function:
 def engine_options(function: Function) -> Function:
     """What to make it with: the arguments of `load`."""
     return _with(function, ENGINE)
+
+
+def sweep_options(function: Function) -> Function:
+    """Both; those of `SWEPT` give a tuple of values, with commas between them or given again."""
+    return _with(function, [_swept(option) for option in [*REQUEST, *ENGINE]])
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,7 +108,21 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return engine, {"width": width, "height": height, **request}
 
 
-def _with(function: Function, options: list[Callable[[Any], Any]]) -> Function:
-    for option in reversed(options):
-        function = option(function)
+def _with(function: Function, options: list[Option]) -> Function:
+    for names, about in reversed(options):
+        function = click.option(*names, **about)(function)
     return function
+
+
+def _swept(option: Option) -> Option:
+    names, about = option
+    if names[-1].lstrip("-") not in SWEPT:
+        return option
+    several: dict[str, Any] = {
+        "type": Several(about.get("type", str)),
+        "multiple": True,
+        "callback": lambda ctx, param, values: tuple(value for part in values for value in part),
+    }
+    if "default" in about:
+        several["default"] = [about["default"]]
+    return names, {**about, **several}

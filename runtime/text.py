@@ -54,6 +54,11 @@ class Tokenizer:
         self._native.enable_truncation(max_length=max_tokens)
         self.max_tokens = max_tokens
 
+    @property
+    def words(self) -> frozenset[str]:
+        """All tokens, without the mark that says where a word begins."""
+        return frozenset(token.removeprefix("▁") for token in self._native.get_vocab())
+
     def __call__(self, prompt: str) -> Tokens:
         """Token ids of a prompt; warns, with the words, when its end is cut off."""
         text = clean(prompt)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import mutoscope
-import numpy as np
+from mutoscope.bench.tiles import grid
 from mutoscope.runtime.video import open_writer
 
 PROMPTS = [
@@ -22,8 +22,6 @@ PROMPTS = [
     "a purple square grows",
 ]
 COLUMNS = 4
-SCALE = 1
-GAP = 2
 SEED = 7
 
 
@@ -31,10 +29,7 @@ def main(path: str) -> None:
     """Generate, tile and write."""
     with mutoscope.load() as pipe:
         clips = [pipe(prompt, seed=SEED).frames for prompt in PROMPTS]
-    framed = [np.pad(clip, ((0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=64)
-              for clip in clips]  # fmt: skip
-    rows = [np.concatenate(framed[i : i + COLUMNS], axis=2) for i in range(0, len(framed), COLUMNS)]
-    sheet = np.concatenate(rows, axis=1).repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+    sheet = grid(clips, COLUMNS)
     frames, height, width, _ = sheet.shape
     with open_writer(
         path, width=width, height=height, fps=12, frames=frames, overwrite=True

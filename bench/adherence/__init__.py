@@ -8,7 +8,7 @@ from .prompts import prompts
 from .reading import Reading, Sighting, measure
 from .scene import Object, Scene, describe, held_out
 from .score import Adherence, Score, Tally, aggregate, score
-from .vocabulary import FULL, PLAIN, Vocabulary
+from .vocabulary import FULL, PLAIN, Vocabulary, vocabulary_of
 
 __all__ = [
     "FULL",
@@ -27,4 +27,5 @@ __all__ = [
     "measure",
     "prompts",
     "score",
+    "vocabulary_of",
 ]

@@ -66,6 +66,12 @@ class Adherence:
     colour_drift: float
     area_drift: float
 
+    @property
+    def answers(self) -> Tally:
+        """All attributes of all clips together."""
+        tallies = self.tallies.values()
+        return Tally(sum(tally.right for tally in tallies), sum(tally.asked for tally in tallies))
+
 
 def score(frames: NDArray[np.uint8], expected: Scene, vocabulary: Vocabulary = FULL) -> Score:
     """Compare what a clip shows with what was asked for.

@@ -6,6 +6,7 @@ here. The order of a tuple matters: `held_out` counts by it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 RGB = tuple[int, int, int]
@@ -102,3 +103,20 @@ FULL = Vocabulary(
     CAMERAS,
 )
 """The whole world."""
+
+MOST_WORDS = 4096
+"""The world's tokenizers have hundreds of tokens, those of a language tens of thousands."""
+
+
+def vocabulary_of(words: Collection[str]) -> Vocabulary | None:
+    """The part of the world that a model was made for, told by its tokenizer's words.
+
+    `None` for a model of something else: what it shows cannot be read with these words alone.
+    """
+    if len(words) > MOST_WORDS:
+        return None
+    for vocabulary in (FULL, PLAIN):
+        needed = {*vocabulary.shapes, *vocabulary.colours, *vocabulary.backgrounds}
+        if needed <= set(words):
+            return vocabulary
+    return None

@@ -250,6 +250,7 @@ def test_scores_are_summed() -> None:
         ]
     )
     assert found.tallies == {"shape": Tally(1, 2), "colour": Tally(2, 2), "relation": Tally(0, 1)}
+    assert found.answers == Tally(3, 5)
     assert found.clips == Tally(1, 2)
     assert found.tallies["shape"].fraction == 0.5
     assert found.colour_drift == pytest.approx(3)
@@ -283,6 +284,22 @@ def test_prompts_say_what_their_scenes_show() -> None:
         assert prompt.endswith(f" on a {scene.background} background")
     assert prompts(24) == prompts(24)
     assert prompts(24) != prompts(24, seed=1)
+
+
+def test_prompts_of_the_full_vocabulary() -> None:
+    """All words are asked for, in scenes that can be; combinations held out come first."""
+    chosen = prompts(320, vocabulary=FULL)
+    scenes = [scene for _, scene in chosen]
+    assert len({prompt for prompt, _ in chosen}) == 320
+    assert {item.shape for scene in scenes for item in scene.objects} == set(FULL.shapes)
+    assert {scene.objects[0].motion for scene in scenes} == set(FULL.motions)
+    assert {scene.objects[0].size for scene in scenes} == set(FULL.sizes)
+    assert {scene.background for scene in scenes} == set(FULL.backgrounds)
+    assert {scene.camera for scene in scenes} == set(FULL.cameras)
+    assert {scene.relation for scene in scenes} == {*FULL.relations, None}
+    assert 0.15 < sum(scene.relation is not None for scene in scenes) / 320 < 0.35
+    assert all(held_out(scene) for scene in scenes[:100])
+    assert prompts(24, vocabulary=FULL) == chosen[:24]
 
 
 def sighting(

@@ -8,8 +8,8 @@ from mutoscope.bench.adherence import PLAIN, Adherence, aggregate, prompts, scor
 
 pytestmark = pytest.mark.e2e
 FLOORS = {"colour": 0.95, "background": 0.95, "motion": 0.9, "shape": 0.5}
-"""Over 48 prompts the model reaches 1.00, 1.00, .94 and .65 (scripts/adherence.py); of guesses, one
-in eight colours, four backgrounds, nine motions and five shapes is right."""
+"""Over 48 prompts the model reaches 1.00, 1.00, .94 and .65 (`mutoscope bench --quality`); of
+guesses, one in eight colours, four backgrounds, nine motions and five shapes is right."""
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,32 @@ def test_interrupted_inside_a_finalizer(folder: Path) -> None:
     assert done.stderr == "mutoscope: error: interrupted; nothing half-written is left\n"
 
 
+IMPORTING = """
+import builtins
+from mutoscope.cli import Interruption, main
+plain = builtins.__import__
+def load(name, *rest, **named):
+    if name != "onnxruntime":
+        return plain(name, *rest, **named)
+    try:
+        raise Interruption
+    except Interruption as cause:
+        raise ImportError("initialization failed") from cause
+builtins.__import__ = load
+main(["generate", "a red circle", "--steps", "1"])
+"""
+
+
+def test_interrupted_while_an_extension_module_is_imported(folder: Path) -> None:
+    """Its initialisation makes an ImportError of any exception; the package is not missing."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", IMPORTING], cwd=folder, capture_output=True, text=True
+    )
+    assert done.stderr == "mutoscope: error: interrupted; nothing half-written is left\n"
+    assert done.returncode == 130
+    assert list(folder.iterdir()) == []
+
+
 def test_disk_full(folder: Path) -> None:
     """A limit on file size makes writing fail as a full disk does."""
     done = subprocess.run(

@@ -1,0 +1,134 @@
+"""What was found: of each clip, of each setting, of all."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..adherence import Adherence, Score, aggregate
+from .similarity import Similarity, together, worst
+
+
+@dataclass(frozen=True)
+class ClipQuality:
+    """One clip.
+
+    Attributes:
+        prompt: what it was asked to show.
+        seed: of its noise.
+        seconds: of denoising and decoding.
+        similarity: to the reference's clip; `None` for that clip itself.
+        score: what it shows of what was asked; `None` for a model of another world.
+    """
+
+    prompt: str
+    seed: int
+    seconds: float
+    similarity: Similarity | None
+    score: Score | None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """All clips of one setting.
+
+    Attributes:
+        bundle: the folder as it was given, or the embedded bundle's name.
+        precision: of its denoiser.
+        backend: what ran it.
+        settings: scheduler, steps, guidance_scale, shift.
+        clips: in the order of the prompts.
+    """
+
+    bundle: str
+    precision: str
+    backend: str
+    settings: dict[str, Any]
+    clips: tuple[ClipQuality, ...]
+
+    @property
+    def name(self) -> str:
+        """The setting in a few words."""
+        s = self.settings
+        return (
+            f"{self.bundle} {self.precision} on {self.backend}, {s['scheduler']}, "
+            f"{s['steps']} steps, guidance {s['guidance_scale']:g}, shift {s['shift']:g}"
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The median clip's, of denoising and decoding, engines open."""
+        return statistics.median(clip.seconds for clip in self.clips)
+
+    @property
+    def similarities(self) -> tuple[Similarity, ...]:
+        """Of each clip to the reference's; empty for the reference."""
+        return tuple(clip.similarity for clip in self.clips if clip.similarity is not None)
+
+    @property
+    def similarity(self) -> Similarity | None:
+        """Over all clips: the PSNR of the mean squared error, and the mean SSIM."""
+        return together(self.similarities) if self.similarities else None
+
+    @property
+    def worst(self) -> Similarity | None:
+        """The lowest PSNR and the lowest SSIM of a clip."""
+        return worst(self.similarities) if self.similarities else None
+
+    @property
+    def adherence(self) -> Adherence | None:
+        """How well the clips show what was asked, and how steadily."""
+        scores = [clip.score for clip in self.clips if clip.score is not None]
+        return aggregate(scores) if scores else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The reference, and what was compared with it."""
+
+    reference: Quality
+    candidates: tuple[Quality, ...]
+
+    @property
+    def all(self) -> tuple[Quality, ...]:
+        """Both, the reference first."""
+        return self.reference, *self.candidates
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What candidates have to reach.
+
+    Attributes:
+        min_psnr: in dB, over all clips.
+        max_adherence_loss: how many points of a hundred the share of right answers may be below the
+            reference's.
+    """
+
+    min_psnr: float | None = None
+    max_adherence_loss: float | None = None
+
+    def misses(self, report: Report) -> list[str]:
+        """What is not reached, a phrase each."""
+        return [
+            f"{found.name}: {miss}"
+            for found in report.candidates
+            for miss in (*self._unlike(found), *self._disobedient(found, report.reference))
+        ]
+
+    def _unlike(self, found: Quality) -> Iterator[str]:
+        if self.min_psnr is None or found.similarity is None:
+            return
+        psnr = found.similarity.psnr
+        if psnr < self.min_psnr:
+            yield f"PSNR {psnr:.2f} dB, at least {self.min_psnr:g} wanted"
+
+    def _disobedient(self, found: Quality, reference: Quality) -> Iterator[str]:
+        most = self.max_adherence_loss
+        if most is None or found.adherence is None or reference.adherence is None:
+            return
+        kept, whole = found.adherence.answers.fraction, reference.adherence.answers.fraction
+        if 100 * (whole - kept) > most:
+            yield f"{100 * (whole - kept):.1f} points of adherence lost, {most:g} allowed"

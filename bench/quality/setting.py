@@ -1,0 +1,137 @@
+"""What is compared: ways to make clips, and the clips that each of them makes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...engine.manifest import PRECISIONS
+from ...errors import UserError
+from ...runtime.pipeline import Pipeline
+from ...runtime.request import Request, Settings, settle
+
+REFERENCE_STEPS = 30
+NOISE = ("width", "height", "frames", "latent_shape")
+"""What settings have to share if their clips come from the same noise."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to make clips.
+
+    Attributes:
+        bundle: its folder; by default the embedded one.
+        backend: what runs the engines.
+        precision: what the bundle must have; by default whatever it has.
+        threads: CPU threads; by default all cores.
+        options: fields of `Request`, e.g. steps, guidance_scale, scheduler, shift.
+    """
+
+    bundle: str | os.PathLike[str] | None = None
+    backend: str = "onnxruntime"
+    precision: str | None = None
+    threads: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The clips that every setting makes.
+
+    Attributes:
+        prompts: how many.
+        seed: of the first clip's noise; each next one's is one more.
+        options: fields of `Request` for all, e.g. width, height, frames.
+    """
+
+    prompts: int = 32
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A setting with its bundle opened and every value settled.
+
+    Attributes:
+        bundle: how it is called: the folder as given, or the embedded bundle's name.
+        pipe: what makes the clips; settings with the same engines share one.
+        options: of the request, but for prompt and seed.
+        settings: of the first clip.
+    """
+
+    bundle: str
+    pipe: Pipeline
+    options: dict[str, Any]
+    settings: Settings
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The same for two variants that make the same clips."""
+        return id(self.pipe), *self.settings.record().values()
+
+
+class Opener:
+    """Opens bundles, each once for a backend and a number of threads; engines wait till asked."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[Any, ...], Pipeline] = {}
+        self._distinct: dict[tuple[Any, ...], Pipeline] = {}
+
+    def __call__(self, setting: Setting, task: Task, prompt: str) -> Variant:
+        """Check a setting against its bundle.
+
+        Raises:
+            UserError: no such bundle, or a value that it cannot take.
+        """
+        pipe = self._pipe(setting)
+        options = {**task.options, **setting.options}
+        manifest = pipe.bundle.manifest
+        settings = settle(Request.of(prompt, {**options, "seed": task.seed}), manifest)
+        name = manifest.name if setting.bundle is None else os.fspath(setting.bundle)
+        return Variant(name, pipe, options, settings)
+
+    def _pipe(self, setting: Setting) -> Pipeline:
+        from ... import load
+
+        given = setting.bundle, setting.backend, setting.precision, setting.threads
+        if given not in self._opened:
+            folder, backend, precision, threads = given
+            pipe = load(folder, backend=backend, precision=precision, threads=threads)
+            same = pipe.bundle.sha256, backend, threads
+            self._opened[given] = self._distinct.setdefault(same, pipe)
+        return self._opened[given]
+
+
+def best(variants: Sequence[Variant], settings: Sequence[Setting]) -> Setting:
+    """The reference if none is chosen: the most precise bundle, 30 steps, its own defaults."""
+    ranks = [PRECISIONS.index(variant.pipe.bundle.precision) for variant in variants]
+    chosen = settings[ranks.index(min(ranks))]
+    return Setting(
+        chosen.bundle,
+        chosen.backend,
+        threads=chosen.threads,
+        options={"steps": REFERENCE_STEPS},
+    )
+
+
+def check_noise(variant: Variant, reference: Variant) -> None:
+    """Refuse a variant whose clips do not come from the reference's noise.
+
+    Raises:
+        UserError: its frames or latents are of another form.
+    """
+    if any(getattr(variant.settings, n) != getattr(reference.settings, n) for n in NOISE):
+        raise UserError(
+            f"{variant.bundle} makes {_form(variant)}, the reference {reference.bundle} "
+            f"{_form(reference)}: they cannot be compared; "
+            "give --size and --frames, or another --reference"
+        )
+
+
+def _form(variant: Variant) -> str:
+    s = variant.settings
+    latents = "x".join(map(str, s.latent_shape[1:]))
+    return f"{s.frames} frames of {s.width}x{s.height} (latents of {latents})"

@@ -1,0 +1,245 @@
+"""What the embedded model can do, and where it fails: pictures and a page, measured as it is made.
+
+Example: python scripts/gallery.py docs/gallery
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import av
+import mutoscope
+import numpy as np
+from mutoscope.bench.adherence import (
+    PLAIN,
+    Object,
+    Scene,
+    Score,
+    Vocabulary,
+    describe,
+    prompts,
+    score,
+    vocabulary_of,
+)
+from mutoscope.bench.adherence.vocabulary import (
+    CAMERA_MOTIONS,
+    PAIR_MOTIONS,
+    TEXTURED_BACKGROUNDS,
+)
+from mutoscope.bench.tiles import grid
+from mutoscope.runtime.schedulers import SCHEDULERS
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+
+SEED = 7
+COLUMNS = 4
+QUALITY = 75
+TRIED, SHOWN = 32, 8
+"""So many prompts are tried to find where it fails, and so many of the worst are shown."""
+
+HEAD = """# Gallery
+
+Made by `python scripts/gallery.py docs/gallery` with the embedded bundle `{name}`
+(sha256 `{sha}`), {width}x{height}, {frames} frames, {steps} steps, guidance {guidance:g} unless a
+command says otherwise. Nothing is picked by hand: prompts and seeds stand in the script. Clips are
+numbered from left to right, row by row. "Wrong" is what the scorer
+([bench/adherence](../../bench/adherence/__init__.py)) reads otherwise than the prompt asks; it
+errs too.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clip to make: a scene, and the options of its request."""
+
+    scene: Scene
+    seed: int = SEED
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """What makes the clip."""
+        options = dict(self.options)
+        if "width" in options:
+            options["size"] = f"{options.pop('width')}x{options.pop('height')}"
+        flags = "".join(f" --{name} {value}" for name, value in options.items())
+        return f'mutoscope generate "{describe(self.scene)}" --seed {self.seed}{flags}'
+
+
+@dataclass(frozen=True)
+class Made:
+    """A clip, and what the scorer says of it."""
+
+    entry: Entry
+    frames: Frames
+    score: Score
+
+    @property
+    def wrong(self) -> list[str]:
+        """The attributes that are not as asked."""
+        return [name for name, right in self.score.right.items() if not right]
+
+    @property
+    def share(self) -> float:
+        """Of the answers, those that are right."""
+        return 1 - len(self.wrong) / len(self.score.right)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a picture of clips of one size, and a line on each of them."""
+
+    name: str
+    title: str
+    made: Sequence[Made]
+    columns: int = COLUMNS
+    note: str = ""
+
+
+Make = Callable[[Entry], Made]
+
+
+def main(folder: Path) -> None:
+    """Make every clip, then write all pictures and the page."""
+    with mutoscope.load() as pipe:
+        vocabulary = vocabulary_of(pipe.tokenizer.words) or PLAIN
+
+        def make(entry: Entry) -> Made:
+            sys.stderr.write(f"{entry.command}\n")
+            frames = pipe(describe(entry.scene), seed=entry.seed, **entry.options).frames
+            return Made(entry, frames, score(frames, entry.scene, vocabulary))
+
+        sections = [*shown(make, vocabulary), failures(make, vocabulary)]
+        manifest, sha = pipe.bundle.manifest, pipe.bundle.sha256
+    default = manifest.defaults
+    head = HEAD.format(
+        name=manifest.name, sha=sha[:16], width=default.width, height=default.height,
+        frames=default.frames, steps=default.steps, guidance=default.guidance_scale,
+    )  # fmt: skip
+    pictures = {section.name: picture(section, default.fps) for section in sections}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in pictures.items():
+        (folder / f"{name}.webp").write_bytes(data)
+    (folder / "README.md").write_text("\n".join([head, *map(part, sections)]))
+
+
+def shown(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
+    """Every word of the vocabulary, other sizes, few steps and other schedulers."""
+    chosen = {
+        "shapes": ("Every shape", shapes(vocabulary)),
+        "motions": ("Every motion", motions(vocabulary)),
+        "backgrounds": ("Every background", backgrounds(vocabulary)),
+        "pairs": ("Two objects", pairs(vocabulary)),
+        "camera": ("A moving camera", cameras(vocabulary)),
+    }
+    for name, (title, scenes) in chosen.items():
+        if scenes:
+            yield Section(name, title, [make(Entry(scene)) for scene in scenes])
+    scene = Scene((Object("circle", "red", "right"),))
+    for name, title, options in (
+        ("upright", "Upright", {"width": 64, "height": 96}),
+        ("large", "Large", {"width": 128, "height": 128}),
+        ("long", "Long", {"frames": 33}),
+    ):
+        yield Section(name, title, [make(Entry(scene, options=options))], 1)
+    ways = [{"scheduler": name, "steps": steps} for name in SCHEDULERS for steps in (4, 30)]
+    scene = Scene((Object("star", "yellow", "up"),), "navy")
+    made = [make(Entry(scene, options=way)) for way in ways]
+    yield Section("steps", "Each scheduler with 4 and with 30 steps", made, 2)
+
+
+def failures(make: Make, vocabulary: Vocabulary) -> Section:
+    """The clips with the fewest right answers."""
+    scenes = [scene for _, scene in prompts(TRIED, vocabulary=vocabulary)]
+    made = sorted((make(Entry(s, i)) for i, s in enumerate(scenes)), key=lambda item: item.share)
+    flawless = sum(not item.wrong for item in made)
+    note = (
+        f"Of {TRIED} prompts, those of `mutoscope bench --quality --prompts {TRIED}`, "
+        f"{flawless} clips show all that was asked. These are the {SHOWN} with the fewest right "
+        "answers, the worst first.\n"
+    )
+    return Section("failures", "Where it fails", made[:SHOWN], note=note)
+
+
+def shapes(vocabulary: Vocabulary) -> list[Scene]:
+    """Each shape, the other words taking turns."""
+    motions = [word for word in vocabulary.motions if word != "spin"]
+    turns = zip(
+        vocabulary.shapes,
+        cycle(vocabulary.colours),
+        cycle(motions),
+        cycle(vocabulary.backgrounds),
+        strict=False,
+    )
+    return [Scene((Object(s, colour, motion),), place) for s, colour, motion, place in turns]
+
+
+def motions(vocabulary: Vocabulary) -> list[Scene]:
+    """Each motion of one object."""
+    return [Scene((Object("square", "blue", word),), "white") for word in vocabulary.motions]
+
+
+def backgrounds(vocabulary: Vocabulary) -> list[Scene]:
+    """One object before each background."""
+    return [Scene((Object("star", "orange", "spin"),), word) for word in vocabulary.backgrounds]
+
+
+def pairs(vocabulary: Vocabulary) -> list[Scene]:
+    """Each relation of two objects, the first at rest and in motion."""
+    shapes, places = cycle(vocabulary.shapes), cycle(vocabulary.backgrounds)
+    second = Object("square", "cyan")
+    return [
+        Scene((Object(next(shapes), "red", motions[k]), second), next(places), relation)
+        for k in (0, -1)
+        for relation, motions in PAIR_MOTIONS.items()
+        if relation in vocabulary.relations
+    ]
+
+
+def cameras(vocabulary: Vocabulary) -> list[Scene]:
+    """Each movement of the camera."""
+    places = cycle(TEXTURED_BACKGROUNDS)
+    return [
+        Scene((Object("balloon", "pink", CAMERA_MOTIONS[word][0]),), next(places), camera=word)
+        for word in vocabulary.cameras
+        if word != "static"
+    ]
+
+
+def part(section: Section) -> str:
+    """A section of the page."""
+    rows = [
+        f"| {i} | `{item.entry.command}` | {', '.join(item.wrong) or '–'} |"
+        for i, item in enumerate(section.made, 1)
+    ]
+    picture = f"![{section.title}]({section.name}.webp)\n"
+    table = ["| | command | wrong |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join([f"## {section.title}\n", *filter(None, [section.note]), picture, *table])
+
+
+def picture(section: Section, fps: float) -> bytes:
+    """The clips side by side, as animated WebP, which is a tenth of the size of GIF here."""
+    frames = grid([item.frames for item in section.made], section.columns)
+    data = io.BytesIO()
+    with av.open(data, "w", format="webp", options={"loop": "0"}) as file:
+        stream = file.add_stream("libwebp_anim", rate=Fraction(fps))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"quality": str(QUALITY), "compression_level": "6"}
+        for frame in frames:
+            shot = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            file.mux(stream.encode(shot))
+        file.mux(stream.encode(None))
+    return data.getvalue()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
