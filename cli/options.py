@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ..errors import UserError
+
 SIDE = re.compile("[0-9]{1,6}")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,6 +27,24 @@ class Size(click.ParamType[tuple[int, int]]):
         if not (cross and SIDE.fullmatch(width) and SIDE.fullmatch(height)):
             self.fail(f"{value!r} is not WIDTHxHEIGHT, e.g. 64x96", param, ctx)
         return int(width), int(height)
+
+
+class ScaledPath(click.ParamType[tuple[str, float]]):
+    """PATH or PATH:SCALE."""
+
+    name = "PATH[:SCALE]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """The path and the scale, which is 1 where none is given."""
+        path, colon, scale = str(value).rpartition(":")
+        if not colon or "/" in scale:
+            return str(value), 1.0
+        try:
+            return path, float(scale)
+        except ValueError:
+            self.fail(f"{value!r}: {scale!r} is not a scale, e.g. {path}:0.8", param, ctx)
 
 
 REQUEST: list[Callable[[Any], Any]] = [
@@ -50,6 +70,13 @@ ENGINE: list[Callable[[Any], Any]] = [
     click.option("--backend", default="onnxruntime", show_default=True, help="Runs the engines."),
     click.option("--precision", help="What the bundle must have, e.g. fp32."),
     click.option("--threads", type=int, help="CPU threads; by default all cores."),
+    click.option(
+        "--lora",
+        "loras",
+        type=ScaledPath(),
+        multiple=True,
+        help="Added to the denoiser's weights, e.g. pixel-art.safetensors:0.8; may be repeated.",
+    ),
 ]
 
 
@@ -66,6 +93,7 @@ def engine_options(function: Function) -> Function:
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the arguments of `load` and of a request out of a command's options."""
     engine = {name: options.pop(name) for name in ("bundle", "backend", "precision", "threads")}
+    engine["loras"] = _once(options.pop("loras"))
     width, height = options.pop("size") or (None, None)
     names = (
         "frames",
@@ -79,6 +107,14 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     request = {name: options.pop(name) for name in names}
     return engine, {"width": width, "height": height, **request}
+
+
+def _once(loras: tuple[tuple[str, float], ...]) -> dict[str, float]:
+    scales = dict(loras)
+    for path in scales:
+        if [given for given, _ in loras].count(path) > 1:
+            raise UserError(f"--lora names {path} twice; add up the scales")
+    return scales
 
 
 def _with(function: Function, options: list[Callable[[Any], Any]]) -> Function:
