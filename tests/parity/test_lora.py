@@ -24,8 +24,8 @@ pytestmark = [
     pytest.mark.parity,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # diffusers' own
 ]
-BOUNDS = {"fp32": 1e-5, "fp16": 5e-3}
-"""Relative errors, those of `export --verify`."""
+BOUNDS = {"fp32": 2e-6, "fp16": 2e-3}
+"""Relative errors: the same sums in another order; some roundings to fp16, of 5e-4 each."""
 
 RANK, HIDDEN, FFN, LAYERS = 4, 24, 32, 2
 ATTENTION = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0"}
@@ -75,7 +75,9 @@ def checkpoint(
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, precision: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     target = tmp_path_factory.mktemp("lora") / "bundle"
-    export_bundle(checkpoint, target, Options(precision=precision, graphs=["denoiser"]))
+    small = ["width=32", "height=32", "frames=5"]
+    options = Options(precision=precision, graphs=["denoiser"], defaults=small)
+    export_bundle(checkpoint, target, options)
     return Bundle.open(target)
 
 
@@ -206,6 +208,7 @@ def test_one_lora(
     assert relative_error(plain, wanted) >= 0.05
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")  # of a first LoRA
 def test_two_loras_fused(exported: Bundle, reference: Any, precision: str, tmp_path: Path) -> None:
     scales = {}
     for style, scale in ((diffusers_style, 0.6), (kohya_style, -0.4)):
