@@ -82,7 +82,7 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, StoredTensor], dict[str, s
     try:
         with safe_open(path, framework="np") as stream:
             metadata = dict(stream.metadata() or {})
-        found = deserialize(raw)
+        found = deserialize(raw)  # type: ignore[no-untyped-call]
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path} is damaged or not in safetensors format ({error}); download or convert it"

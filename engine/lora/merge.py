@@ -57,11 +57,13 @@ class Change:
 
     def values(self, shape: tuple[int, ...]) -> Array:
         """The difference that it makes, in the parameter's shape."""
-        first, *rest = (factor.values() for factor in self.factors)
-        scaled = first * np.float32(self.scale)
-        if not rest:
+        scaled = self.factors[0].values() * np.float32(self.scale)
+        if len(self.factors) == 1:
             return scaled
-        return (scaled.reshape(len(scaled), -1) @ rest[0].reshape(len(rest[0]), -1)).reshape(shape)
+        down = self.factors[1].values()
+        rank = len(down)
+        product: Array = np.matmul(scaled.reshape(-1, rank), down.reshape(rank, -1))
+        return product.reshape(shape)
 
 
 @dataclass(frozen=True)
