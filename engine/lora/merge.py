@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import UserError
+from ...errors import BundleError, UserError
 from ..bundle import Bundle
 from ..initializers import InitializerName
 from ..manifest import GraphSpec
@@ -122,7 +122,16 @@ def merge(bundle: Bundle, graph: str, loras: Sequence[Lora]) -> Merged:
 
 
 def rotary_halves(delta: Array, head_dim: int) -> Array:
-    """Permute rows as export permutes those of rotary queries and keys: even ones first."""
+    """Permute rows as export permutes those of rotary queries and keys: even ones first.
+
+    Raises:
+        BundleError: they are no whole heads.
+    """
+    if head_dim < 1 or len(delta) % head_dim:
+        raise BundleError(
+            f"bundle.json tells of heads of {head_dim} channels, which do not divide {len(delta)}; "
+            "export the bundle again"
+        )
     order = np.r_[0:head_dim:2, 1:head_dim:2]
     return delta.reshape(-1, head_dim, *delta.shape[1:])[:, order].reshape(delta.shape)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mutoscope.engine import Bundle, EngineOptions, Sessions, open_graph
 from mutoscope.engine.lora import check_loras, merge, open_loras
+from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.open import find_backend
 from mutoscope.errors import BundleError, UserError
 from safetensors.numpy import load_file
@@ -482,11 +483,17 @@ def test_weights_outside_the_bundle_are_refused(tmp_path: Path, write_lora: Writ
     )
 
 
-def test_no_onnx_file(bundle: Bundle, embedded: Bundle, write_lora: Write) -> None:
-    spec = embedded.graph("denoiser").lora
-    assert spec is not None
-    from mutoscope.engine.onnx_file import OnnxFile
+def test_heads_that_do_not_fit(tmp_path: Path, write_lora: Write) -> None:
+    folder = changed_bundle(tmp_path / "odd")
+    whole = json.loads((folder / "bundle.json").read_text())
+    whole["denoiser"]["heads"] = 7
+    (folder / "bundle.json").write_text(json.dumps(whole))
+    delta = np.zeros(160, np.float32)
+    with pytest.raises(BundleError, match="tells of heads of 22 channels, which do not divide 160"):
+        merged(Bundle.open(folder), write_lora({"transformer.blocks.0.attn1.to_q.diff_b": delta}))
 
+
+def test_no_onnx_file(bundle: Bundle) -> None:
     with pytest.raises(BundleError) as caught:
         OnnxFile(bundle, "denoiser")
     assert str(caught.value) == (
