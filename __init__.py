@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .errors import MutoscopeError, UserError
     from .runtime.clip import Clip
     from .runtime.output import Output
@@ -37,6 +39,7 @@ def load(
     backend: str = "onnxruntime",
     precision: str | None = None,
     threads: int | None = None,
+    loras: Mapping[str | os.PathLike[str], float] | None = None,
 ) -> Pipeline:
     """Open a bundle as a pipeline.
 
@@ -45,11 +48,15 @@ def load(
         backend: what runs the engines.
         precision: what the bundle must have; by default whatever it has.
         threads: CPU threads; by default all cores.
+        loras: files (safetensors) and their scales, e.g. `{"pixel-art.safetensors": 0.8}`: what
+            they say is added to the denoiser's weights. `Pipeline.set_loras` changes them.
 
     Raises:
-        UserError: no such bundle, a damaged one, or one of another precision; an unknown backend.
+        UserError: no such bundle, a damaged one, or one of another precision; an unknown backend;
+            a LoRA that cannot be read or is for another model.
     """
     from .engine import Bundle, EngineOptions, Sessions
+    from .engine.lora import open_loras
     from .engine.manifest import PRECISIONS
     from .errors import UserError, unknown
     from .runtime.pipeline import Pipeline
@@ -62,7 +69,8 @@ def load(
             f"{opened.path} is {opened.precision}, not {precision}; "
             f"make one with: mutoscope export CHECKPOINT BUNDLE --precision {precision}"
         )
-    return Pipeline(opened, Sessions(opened, backend, EngineOptions(threads)))
+    options = EngineOptions(threads, open_loras(loras or {}))
+    return Pipeline(opened, Sessions(opened, backend, options))
 
 
 def __getattr__(name: str) -> Any:

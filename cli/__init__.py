@@ -23,7 +23,7 @@ COMMANDS = {
     "bench": "measure every stage and whole clips here",
     "export": "a trained checkpoint → a bundle",
     "generate": "a prompt → a video",
-    "inspect": "what a bundle or a clip is, and how it was made",
+    "inspect": "what a bundle, a LoRA or a clip is, and how it was made",
 }
 
 

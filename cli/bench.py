@@ -133,11 +133,9 @@ def _arguments(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     """The same request, as arguments of `mutoscope generate`."""
     flags = {"guidance_scale": "guidance", "negative_prompt": "negative"}
     values = {**engine, **request}
+    loras = values.pop("loras")
     width, height = values.pop("width"), values.pop("height")
     values["size"] = width and f"{width}x{height}"
-    return [
-        part
-        for name, value in values.items()
-        if value is not None
-        for part in (f"--{flags.get(name, name)}", str(value))
-    ]
+    given = [(flags.get(name, name), value) for name, value in values.items() if value is not None]
+    given += [("lora", f"{path}:{scale}") for path, scale in loras.items()]
+    return [part for name, value in given for part in (f"--{name}", str(value))]

@@ -1,9 +1,10 @@
-"""`mutoscope inspect`: what a bundle or a clip is, and how it was made."""
+"""`mutoscope inspect`: what a bundle, a LoRA or a clip is, and how it was made."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,24 @@ from ..engine import Bundle
 from ..engine.manifest import FILE_NAME, Manifest
 from ..errors import UserError
 
+LORA = ".safetensors"
+MAX_SHOWN = 200
+"""Longer values of a LoRA's metadata, whole training logs, are left out."""
+
 
 @click.command(epilog="Example: mutoscope inspect clip.mp4")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(path: Path, *, as_json: bool) -> None:
-    """Tell what PATH is: a bundle or a clip."""
+    """Tell what PATH is: a bundle, a LoRA or a clip."""
     try:
         path.stat()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
-    facts = inspect_bundle(path) if (path / FILE_NAME).exists() else inspect_clip(path)
+    if (path / FILE_NAME).exists():
+        facts = inspect_bundle(path)
+    else:
+        facts = inspect_lora(path) if path.suffix == LORA else inspect_clip(path)
     click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
 
 
@@ -41,6 +49,27 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
         "megabytes": round(sum(file.size for file in manifest.files.values()) / 1e6, 1),
         **facts,
         "graphs": {name: _graph(manifest, name) for name in manifest.graphs},
+    }
+
+
+def inspect_lora(path: Path) -> dict[str, Any]:
+    """Facts of a LoRA; `strength` is what alpha and rank make of a scale of 1."""
+    from ..engine.lora.file import read_file
+    from ..engine.lora.layers import read_layers
+
+    file = read_file(path)
+    layers = read_layers(file)
+    return {
+        "kind": "lora",
+        "path": str(path),
+        "sha256": file.sha256,
+        "megabytes": round(path.stat().st_size / 1e6, 1),
+        "tensors": len(file.tensors),
+        "stored": sorted({tensor.stored for tensor in file.tensors.values()}),
+        "rank": sorted({layer.rank for layer in layers.values() if layer.rank}),
+        "strength": sorted({layer.strength for layer in layers.values()}),
+        "targets": sorted({_kind_of_layer(name) for name in layers}),
+        "metadata": {k: v for k, v in file.metadata.items() if len(v) <= MAX_SHOWN},
     }
 
 
@@ -66,10 +95,16 @@ def _made(tags: dict[str, str]) -> dict[str, Any]:
     return {"tags": tags} if tags else {}
 
 
+def _kind_of_layer(name: str) -> str:
+    """The name of a layer with `*` for the number of its block."""
+    return re.sub(r"(?<=blocks[._])[0-9]+", "*", name)
+
+
 def _graph(manifest: Manifest, name: str) -> dict[str, Any]:
     graph = manifest.graphs[name]
     return {
         "precision": graph.precision,
+        "takes_loras": graph.lora is not None,
         "megabytes": round(sum(manifest.files[f].size for f in (graph.file, *graph.data)) / 1e6, 1),
         "inputs": [_tensor(t) for t in graph.inputs],
         "outputs": [_tensor(t) for t in graph.outputs],

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ..errors import UserError
+
 SIDE = re.compile("[0-9]{1,6}")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,6 +43,24 @@ class Several(click.ParamType[tuple[Any, ...]]):
         return tuple(self._each.convert(part.strip(), param, ctx) for part in str(value).split(","))
 
 
+class ScaledPath(click.ParamType[tuple[str, float]]):
+    """PATH or PATH:SCALE."""
+
+    name = "PATH[:SCALE]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """The path and the scale, which is 1 where none is given."""
+        path, colon, scale = str(value).rpartition(":")
+        if not colon or "/" in scale:
+            return str(value), 1.0
+        try:
+            return path, float(scale)
+        except ValueError:
+            self.fail(f"{value!r}: {scale!r} is not a scale, e.g. {path}:0.8", param, ctx)
+
+
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
 
@@ -69,6 +89,13 @@ ENGINE = [
     _option("--backend", default="onnxruntime", show_default=True, help="Runs the engines."),
     _option("--precision", help="What the bundle must have, e.g. fp32."),
     _option("--threads", type=int, help="CPU threads; by default all cores."),
+    _option(
+        "--lora",
+        "loras",
+        type=ScaledPath(),
+        multiple=True,
+        help="Added to the denoiser's weights, e.g. pixel-art.safetensors:0.8; may be repeated.",
+    ),
 ]
 
 SWEPT = ("bundle", "backend", "scheduler", "shift", "steps", "guidance_scale")
@@ -93,6 +120,7 @@ def sweep_options(function: Function) -> Function:
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the arguments of `load` and of a request out of a command's options."""
     engine = {name: options.pop(name) for name in ("bundle", "backend", "precision", "threads")}
+    engine["loras"] = _once(options.pop("loras"))
     width, height = options.pop("size") or (None, None)
     names = (
         "frames",
@@ -106,6 +134,14 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     request = {name: options.pop(name) for name in names}
     return engine, {"width": width, "height": height, **request}
+
+
+def _once(loras: tuple[tuple[str, float], ...]) -> dict[str, float]:
+    scales = dict(loras)
+    for path in scales:
+        if [given for given, _ in loras].count(path) > 1:
+            raise UserError(f"--lora names {path} twice; add up the scales")
+    return scales
 
 
 def _with(function: Function, options: list[Option]) -> Function:

@@ -46,14 +46,28 @@ class FileSpec(_Record, frozen=True, kw_only=True):
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
+class LoraSpec(_Record, frozen=True, kw_only=True):
+    """How a LoRA for the checkpoint finds the weights of a graph (see `engine/lora`).
+
+    Attributes:
+        rotary: how the names of modules end whose rows are permuted: in every head, even ones come
+            first.
+        aliases: names of modules → what the model's authors call them; `*` is a block's number.
+    """
+
+    rotary: Annotated[tuple[Name, ...], msgspec.Meta(max_length=100)]
+    aliases: Annotated[dict[Name, Name], msgspec.Meta(max_length=1000)]
+
+
 class GraphSpec(_Record, frozen=True, kw_only=True):
-    """One ONNX graph: its file, the files its weights lie in, and its interface."""
+    """One ONNX graph: its files, its interface, and what LoRAs need to know, where it takes any."""
 
     file: Name
     data: tuple[Name, ...] = ()
     precision: Precision
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    lora: LoraSpec | None = None
 
 
 class TextSpec(_Record, frozen=True, kw_only=True):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..errors import UserError, unknown
 from .bundle import Bundle
 from .session import Session
+
+if TYPE_CHECKING:
+    from .lora import Lora
 
 BACKENDS = ("onnxruntime", "null")
 
@@ -20,9 +24,11 @@ class EngineOptions:
 
     Attributes:
         threads: CPU threads for one run, at most one a core; `None` means all that there are.
+        loras: what is added to the denoiser's weights.
     """
 
     threads: int | None = None
+    loras: tuple[Lora, ...] = ()
 
     def __post_init__(self) -> None:
         most = os.cpu_count() or 1
@@ -37,6 +43,13 @@ class Backend(Protocol):
         """Open one graph."""
 
 
+class LoraBackend(Backend, Protocol):
+    """What a backend that can add LoRAs offers besides."""
+
+    def check_loras(self, bundle: Bundle, loras: Sequence[Lora]) -> None:
+        """Refuse LoRAs that do not fit the bundle."""
+
+
 def find_backend(name: str) -> Backend:
     """The backend of that name; its package is imported only when a session is opened.
 
@@ -46,6 +59,19 @@ def find_backend(name: str) -> Backend:
     if name not in BACKENDS:
         raise UserError(unknown("backend", name, BACKENDS))
     return cast("Backend", importlib.import_module(f"{__package__}.backends.{name}"))
+
+
+def check_loras(bundle: Bundle, backend: str, loras: Sequence[Lora]) -> None:
+    """See that a backend can add LoRAs to a bundle's weights.
+
+    Raises:
+        UserError: the backend adds none, the bundle takes none, or one is for another model.
+    """
+    opener = find_backend(backend)
+    if loras and not hasattr(opener, "check_loras"):
+        raise UserError(f"the backend {backend!r} cannot add LoRAs; use --backend onnxruntime")
+    if loras:
+        cast("LoraBackend", opener).check_loras(bundle, loras)
 
 
 def open_graph(
@@ -58,7 +84,10 @@ def open_graph(
     """Open the graph `name` of a bundle.
 
     Raises:
-        UserError: an unknown backend or graph, or the backend's package is not installed.
+        UserError: an unknown backend or graph, the backend's package is not installed, or LoRAs
+            that do not fit.
         MutoscopeError: the backend cannot open the graph.
     """
-    return find_backend(backend).open_session(bundle, name, options or EngineOptions())
+    options = options or EngineOptions()
+    check_loras(bundle, backend, options.loras)
+    return find_backend(backend).open_session(bundle, name, options)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING
+
 from .bundle import Bundle
 from .closing import Closing
-from .open import EngineOptions, find_backend
+from .open import EngineOptions, check_loras, find_backend
 from .session import Session
+
+if TYPE_CHECKING:
+    from .lora import Lora
 
 
 class Sessions(Closing):
@@ -14,6 +20,7 @@ class Sessions(Closing):
     Attributes:
         bundle: whose graphs.
         backend: the name of the backend that opens them.
+        options: how.
     """
 
     def __init__(self, bundle: Bundle, backend: str, options: EngineOptions) -> None:
@@ -22,6 +29,19 @@ class Sessions(Closing):
         self.options = options
         self._opener = find_backend(backend)
         self._opened: dict[str, Session] = {}
+        check_loras(bundle, backend, options.loras)
+
+    def set_loras(self, loras: tuple[Lora, ...]) -> None:
+        """Change the LoRAs; what they change is closed, and opened again when it is asked for.
+
+        Raises:
+            UserError: one does not fit, or the backend adds none; those before stay.
+        """
+        check_loras(self.bundle, self.backend, loras)
+        self.options = dataclasses.replace(self.options, loras=loras)
+        for name in list(self._opened):
+            if self.bundle.graph(name).lora is not None:
+                self._opened.pop(name).close()
 
     def __call__(self, name: str) -> Session:
         """The session of the graph of that name."""

@@ -231,4 +231,5 @@ def _graph_spec(graph: Graph) -> GraphSpec:
         precision=graph.precision,
         inputs=graph.inputs,
         outputs=graph.outputs,
+        lora=graph.lora,
     )

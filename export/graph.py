@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..engine.manifest import Precision, TensorSpec
+from ..engine.manifest import LoraSpec, Precision, TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,6 +40,7 @@ class Graph:
         data: the file of the weights; graphs of one component share it.
         change: maps a checkpoint's weight to the module's.
         precision: the graph's, for the bundle's manifest.
+        lora: how LoRAs find its weights, for the manifest; every weight is then kept by its name.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Graph:
     steps: Mapping[str, int] = field(default_factory=dict)
     largest: Mapping[str, int] = field(default_factory=dict)
     change: Callable[[str, Tensor], Tensor] = keep
+    lora: LoraSpec | None = None
 
     @property
     def file(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engine.initializers import OWNER, TRANSPOSED
 from .graph import Graph
 
 if TYPE_CHECKING:
@@ -22,12 +24,25 @@ def tidy(model: ir.Model, graph: Graph) -> None:
     from onnxscript.optimizer import optimize_ir
 
     fold_transposes(model)  # before the optimiser, which would do it with all weights in memory
-    optimize_ir(model, onnx_shape_inference=False)
+    with hidden(model) if graph.lora else nullcontext():
+        optimize_ir(model, onnx_shape_inference=False)
     softmax_in_fp32(model)
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     name_interface(model, graph)
     model.producer_name, model.producer_version = "mutoscope", None
+
+
+@contextmanager
+def hidden(model: ir.Model) -> Iterator[None]:
+    """Hide the weights' values: equal ones would become one, and a LoRA may change one of them."""
+    weights = [v for name, v in model.graph.initializers.items() if name.startswith(OWNER)]
+    values = [weight.const_value for weight in weights]
+    for weight in weights:
+        weight.const_value = None
+    yield
+    for weight, value in zip(weights, values, strict=True):
+        weight.const_value = value
 
 
 def fold_transposes(model: ir.Model) -> None:
@@ -52,7 +67,7 @@ def _add_transposed(model: ir.Model, weight: ir.Value, order: Sequence[int]) -> 
     assert source is not None
     array = source.numpy
     shape = [source.shape[axis] for axis in order]
-    name = f"{weight.name}.transposed"
+    name = f"{weight.name}{TRANSPOSED}"
     tensor = lazy(lambda: np.transpose(array(), order), source.dtype, shape, name)
     return add_initializer(model, tensor)
 

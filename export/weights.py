@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine.initializers import HALF, OWNER
 from ..errors import CheckpointError
 from .graph import Graph
 from .passes import add_initializer, lazy, replace_uses
@@ -58,7 +59,7 @@ def attach(model: ir.Model, graph: Graph) -> None:
         traced = value.const_value
         tensor: Any = getattr(traced, "raw", None)
         if traced is not None and isinstance(tensor, FakeTensor):
-            load = _loader(graph, name.removeprefix("model."), tensor.dtype)
+            load = _loader(graph, name.removeprefix(OWNER), tensor.dtype)
             value.const_value = lazy(load, traced.dtype, tuple(tensor.shape), name)
 
 
@@ -115,7 +116,7 @@ class WeightFile:
             if half is None:
                 value.const_value = self._write(array, name)
             else:
-                casts[name] = add_initializer(model, self._write(half, f"{name}.half"))
+                casts[name] = add_initializer(model, self._write(half, f"{name}{HALF}"))
         _cast(model, casts)
 
     def _write(self, array: NDArray[Any], name: str) -> ir.ExternalTensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..engine import Bundle, Sessions
 from ..engine.closing import Closing
+from ..engine.lora import open_loras
 from ..kernels.frames import latent_preview
 from ..kernels.latents import denormalize
 from ..kernels.noise import standard_normal
@@ -95,6 +96,14 @@ class Pipeline(Closing):
             latents, np.asarray(preview.matrix, np.float32), np.asarray(preview.bias, np.float32)
         )
 
+    def set_loras(self, loras: Mapping[str | os.PathLike[str], float]) -> None:
+        """Change the LoRAs, as for `load`; `{}` for none. Streams that have begun cannot go on.
+
+        Raises:
+            UserError: one cannot be read or is for another model; those before stay.
+        """
+        self.sessions.set_loras(open_loras(loras))
+
     def close(self) -> None:
         """Close the engines."""
         self.sessions.close()
@@ -103,7 +112,7 @@ class Pipeline(Closing):
         settings = settle(Request.of(prompt, options), self.bundle.manifest)
         for name in GRAPHS[: 3 if settings.frames == 1 else 4]:
             self.bundle.graph(name)
-        return settings, record.start(settings.record(), self.bundle, self.sessions.backend)
+        return settings, record.start(settings.record(), self.sessions)
 
     def _stream(self, settings: Settings, account: Record) -> Stream:
         with account.stage("text"):

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..engine import Bundle
+from ..engine import Sessions
 
 Piece = TypeVar("Piece")
 PACKAGES = ("mutoscope", "numpy", "av", "onnxruntime")
@@ -25,6 +25,7 @@ class Record:
     Attributes:
         settings: prompt, seed and all the rest, with defaults filled in.
         bundle: name, family, precision, and the sha256 that identifies the bundle.
+        loras: of each LoRA name, sha256 and scale.
         backend: what ran it.
         versions: of Python and of the packages that had a part in it.
         seconds: per stage: `text`, `open` (the denoiser), `denoise`, `vae`, `encode` (what was left
@@ -37,6 +38,7 @@ class Record:
 
     settings: dict[str, Any]
     bundle: dict[str, Any]
+    loras: list[dict[str, Any]]
     backend: str
     versions: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class Record:
         return {
             "settings": self.settings,
             "bundle": self.bundle,
+            "loras": self.loras,
             "backend": self.backend,
             "versions": self.versions,
         }
@@ -90,18 +93,19 @@ class Record:
         return whole
 
 
-def start(settings: dict[str, Any], bundle: Bundle, backend: str) -> Record:
+def start(settings: dict[str, Any], sessions: Sessions) -> Record:
     """The record of a clip that is about to be made."""
-    manifest = bundle.manifest
+    bundle = sessions.bundle
     return Record(
         settings=settings,
         bundle={
-            "name": manifest.name,
-            "family": manifest.family,
+            "name": bundle.manifest.name,
+            "family": bundle.manifest.family,
             "precision": bundle.precision,
             "sha256": bundle.sha256,
         },
-        backend=backend,
+        loras=[lora.record() for lora in sessions.options.loras],
+        backend=sessions.backend,
         versions=versions(),
     )
 

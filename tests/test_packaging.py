@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOT_PACKAGES = {"tests", "docs", "scripts", "build", "dist"}
-TRAINING = {"torch", "transformers", "diffusers", "onnx", "onnxscript", "safetensors", "optimum"}
+TRAINING = {"torch", "transformers", "diffusers", "onnx", "onnxscript", "optimum"}
 
 
 def sources() -> list[Path]:

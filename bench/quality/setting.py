@@ -26,6 +26,7 @@ class Setting:
         backend: what runs the engines.
         precision: what the bundle must have; by default whatever it has.
         threads: CPU threads; by default all cores.
+        loras: files and their scales, as `load` takes them.
         options: fields of `Request`, e.g. steps, guidance_scale, scheduler, shift.
     """
 
@@ -33,6 +34,7 @@ class Setting:
     backend: str = "onnxruntime"
     precision: str | None = None
     threads: int | None = None
+    loras: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,11 +98,16 @@ class Opener:
     def _pipe(self, setting: Setting) -> Pipeline:
         from ... import load
 
-        given = setting.bundle, setting.backend, setting.precision, setting.threads
+        engine: dict[str, Any] = {
+            "backend": setting.backend,
+            "precision": setting.precision,
+            "threads": setting.threads,
+        }
+        loras = tuple(setting.loras.items())
+        given = setting.bundle, *engine.values(), loras
         if given not in self._opened:
-            folder, backend, precision, threads = given
-            pipe = load(folder, backend=backend, precision=precision, threads=threads)
-            same = pipe.bundle.sha256, backend, threads
+            pipe = load(setting.bundle, **engine, loras=dict(loras))
+            same = pipe.bundle.sha256, setting.backend, setting.threads, loras
             self._opened[given] = self._distinct.setdefault(same, pipe)
         return self._opened[given]
 
@@ -113,6 +120,7 @@ def best(variants: Sequence[Variant], settings: Sequence[Setting]) -> Setting:
         chosen.bundle,
         chosen.backend,
         threads=chosen.threads,
+        loras=chosen.loras,
         options={"steps": REFERENCE_STEPS},
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..bundle import Bundle
+from ..lora import Lora
 from ..manifest import TensorSpec
 from ..open import EngineOptions
 from ..session import Session, Tensor, axis_length, check_feeds
@@ -33,3 +34,7 @@ def _zeros(spec: TensorSpec, axes: Mapping[str, int]) -> Tensor:
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> NullSession:
     """Open a graph without reading it."""
     return NullSession(name, bundle.graph(name))
+
+
+def check_loras(bundle: Bundle, loras: Sequence[Lora]) -> None:
+    """Take any: no weight is read."""

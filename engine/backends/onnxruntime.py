@@ -12,9 +12,13 @@ import numpy as np
 
 from ...errors import BundleError, MissingExtraError, MutoscopeError
 from ..bundle import Bundle
+from ..lora import Merged, check_loras, merge
 from ..manifest import GraphSpec
 from ..open import EngineOptions
 from ..session import Session, Tensor
+
+__all__ = ["check_loras", "open_session"]
+FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
 
 class OnnxRuntimeSession(Session):
@@ -24,10 +28,17 @@ class OnnxRuntimeSession(Session):
     Runs happen in a thread of their own, so that Ctrl-C is heard at once and ends them too.
     """
 
-    def __init__(self, name: str, graph: GraphSpec, path: Path, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        name: str,
+        graph: GraphSpec,
+        path: Path,
+        options: EngineOptions,
+        merged: Merged | None = None,
+    ) -> None:
         super().__init__(name, graph)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._native: Any = _open_native(path, options)
+        self._native: Any = _open_native(path, options, merged)
         self._check_interface(path)
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,12 +81,15 @@ def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRunti
     Raises:
         MissingExtraError: onnxruntime is not installed.
         BundleError: ONNX Runtime refuses the graph.
+        UserError: a LoRA does not fit.
     """
     graph = bundle.graph(name)
-    return OnnxRuntimeSession(name, graph, bundle.file(graph.file), options)
+    changed = options.loras and graph.lora is not None
+    merged = merge(bundle, name, options.loras) if changed else None
+    return OnnxRuntimeSession(name, graph, bundle.file(graph.file), options, merged)
 
 
-def _open_native(path: Path, options: EngineOptions) -> Any:
+def _open_native(path: Path, options: EngineOptions, merged: Merged | None) -> Any:
     try:
         import onnxruntime
     except ImportError:
@@ -83,10 +97,22 @@ def _open_native(path: Path, options: EngineOptions) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.log_severity_level = 3
+    model = _replace_weights(settings, path, merged) if merged else path
     try:
-        return onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise BundleError(f"ONNX Runtime cannot open {path}: {_one_line(error)}") from error
+
+
+def _replace_weights(settings: Any, path: Path, merged: Merged) -> bytes:
+    """Let a session take some weights from memory, the others from the files beside `path`."""
+    from onnxruntime import OrtValue
+
+    values = [OrtValue.ortvalue_from_numpy(weight) for weight in merged.weights.values()]
+    settings.add_session_config_entry(FOLDER_OF_WEIGHTS, str(path.parent))
+    # before the graph is optimised; `add_initializer` comes too late for what is folded into others
+    settings.add_external_initializers(list(merged.weights), values)
+    return merged.model
 
 
 def _one_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import mutoscope
 import pytest
 from mutoscope.cli import COMMANDS
+from mutoscope.cli.bench import _arguments as arguments
 
 pytestmark = pytest.mark.e2e
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -51,6 +52,14 @@ def test_inspect_bundle(run: Run) -> None:
     assert all(check["passed"] for check in facts["checks"])
     assert {check["graph"] for check in facts["checks"]} == {*facts["graphs"], "clip"}
     assert "family: wan" in run("inspect", EMBEDDED).out
+
+
+def test_bench_asks_for_the_same_loras() -> None:
+    engine = {"bundle": None, "loras": {"a.safetensors": 0.8, "b.safetensors": 1.0}}
+    assert arguments(engine, {"width": 64, "height": 32, "steps": 2}) == [
+        "--steps", "2", "--size", "64x32", "--lora", "a.safetensors:0.8", "--lora",
+        "b.safetensors:1.0",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

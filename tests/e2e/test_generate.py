@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_record_beside_and_inside(run: Run, folder: Path) -> None:
     assert beside["output"]["codec"] == "h264"
     inspected = json.loads(run("inspect", "clip.mp4", "--json").out)
     assert inspected["made"] == {
-        name: beside[name] for name in ("settings", "bundle", "backend", "versions")
+        name: beside[name] for name in ("settings", "bundle", "loras", "backend", "versions")
     }
 
 
@@ -153,3 +154,49 @@ def test_python_api_example(folder: Path) -> None:
     # what went straight to the file comes back through its lossy codec
     error = np.mean((clip.frames.astype(float) - straight.frames) ** 2)
     assert 10 * np.log10(255**2 / error) > 30
+
+
+@pytest.fixture
+def style(folder: Path) -> Path:
+    """A LoRA in the working folder that changes the denoiser's last layer."""
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    pair = {
+        "transformer.proj_out.lora_A.weight": rng.standard_normal((4, 160), np.float32),
+        "transformer.proj_out.lora_B.weight": rng.standard_normal((64, 4), np.float32) / 20,
+    }
+    save_file(pair, folder / "style.safetensors", {"author": "a \x1b[31mtest"})
+    return folder / "style.safetensors"
+
+
+def test_with_a_lora(run: Run, folder: Path, style: Path) -> None:
+    """The clip changes, the same each time, and says what changed it; so does its file."""
+    request = ("generate", PROMPT, "--seed", 7, "--steps", 2, "--json", "-o")
+    plain = json.loads(run(*request, "plain.mp4").out)
+    styled = json.loads(run(*request, "styled.mp4", "--lora", "style.safetensors:0.8").out)
+    run(*request, "again.mp4", "--lora", f"{style}:0.8")
+    sha256 = hashlib.sha256(style.read_bytes()).hexdigest()
+    wanted = [{"name": "style.safetensors", "sha256": sha256, "scale": 0.8}]
+    assert (plain["loras"], styled["loras"]) == ([], wanted)
+    assert json.loads(run("inspect", "styled.mp4", "--json").out)["made"]["loras"] == wanted
+    assert (folder / "styled.mp4").read_bytes() == (folder / "again.mp4").read_bytes()
+    frames = [read_frames(folder / name).astype(int) for name in ("plain.mp4", "styled.mp4")]
+    assert np.abs(frames[0] - frames[1]).mean() > 1
+
+
+def test_inspect_a_lora(run: Run, folder: Path, style: Path) -> None:
+    facts = json.loads(run("inspect", "style.safetensors", "--json").out)
+    assert facts == {
+        "kind": "lora",
+        "path": "style.safetensors",
+        "sha256": hashlib.sha256(style.read_bytes()).hexdigest(),
+        "megabytes": 0.0,
+        "tensors": 2,
+        "stored": ["F32"],
+        "rank": [4],
+        "strength": [1.0],
+        "targets": ["transformer.proj_out"],
+        "metadata": {"author": "a \x1b[31mtest"},
+    }
+    assert "\x1b" not in run("inspect", "style.safetensors").out

@@ -57,6 +57,22 @@ def bundle(folder: Path) -> Path:
             ".mp4 holds h264 or hevc or av1, not vp9; vp9 goes into .webm",
         ),
         ([PROMPT, "--encoder", "libx265x"], "unknown encoder 'libx265x'"),
+        (
+            [PROMPT, "--lora", "none.safetensors"],
+            "no LoRA at none.safetensors: there is no such file",
+        ),
+        (
+            [PROMPT, "--lora", "a.safetensors:high"],
+            "Invalid value for '--lora': 'a.safetensors:high': 'high' is not a scale, e.g. a.safe",
+        ),
+        (
+            [PROMPT, "--lora", "a.safetensors:nan"],
+            "the scale of a.safetensors must be a number, not nan",
+        ),
+        (
+            [PROMPT, "--lora", "a.safetensors", "--lora", "a.safetensors:0.5"],
+            "--lora names a.safetensors twice; add up the scales",
+        ),
         ([PROMPT, "--bundle", "none"], "no bundle at none: there is no such folder"),
         ([PROMPT, "--preview", "x.jpg"], "x.jpg: a preview is a .png"),
     ],

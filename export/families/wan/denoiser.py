@@ -11,17 +11,17 @@ RoPE and the timestep embedding are fp32.
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from .lora import ROTATED
+
 if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
-ROTATED = re.compile(r"attn1\.(to_q|to_k|norm_q|norm_k)\.(weight|bias)$")
 FULL_PRECISION = ("time_embedder", "scale_shift_table", "norm")
 
 
@@ -31,7 +31,7 @@ def rotary_halves(name: str, weight: Tensor, head_dim: int) -> Tensor:
     Scores are sums over a head's channels, and the norm's mean is one over all channels: neither
     depends on their order, as long as queries and keys have the same.
     """
-    if not ROTATED.search(name):
+    if not name.rpartition(".")[0].endswith(ROTATED):
         return weight
     order = torch.cat([torch.arange(0, head_dim, 2), torch.arange(1, head_dim, 2)])
     heads = torch.unflatten(weight, 0, (-1, head_dim))

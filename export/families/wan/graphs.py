@@ -14,6 +14,7 @@ from ....errors import CheckpointError
 from ...checkpoint import Checkpoint, Component
 from ...graph import Graph, Skeleton, split_axis
 from . import denoiser, settings, text_encoder, vae
+from .lora import lora_spec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +93,7 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
             for axis, patch in zip(axes, config.patch_size, strict=True)
         },
         change=change,
+        lora=lora_spec(),
     )
 
 

@@ -1,0 +1,10 @@
+"""LoRAs: low-rank changes to the denoiser's weights, added when an engine is opened.
+
+Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models". A file's keys may be
+those of diffusers, of the model's own authors, or of kohya's trainers.
+"""
+
+from .lora import Lora, open_loras
+from .merge import Merged, check_loras, merge
+
+__all__ = ["Lora", "Merged", "check_loras", "merge", "open_loras"]

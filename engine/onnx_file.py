@@ -1,0 +1,141 @@
+"""An ONNX file whose initializers can be read and replaced, without the `onnx` package.
+
+Only the fields that are needed are declared; Protocol Buffers keeps all others as they are.
+Source: `onnx/onnx.proto`, messages ModelProto, GraphProto, TensorProto, StringStringEntryProto.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError, MissingExtraError
+from .bundle import Bundle
+from .floats import read_floats
+
+EXTERNAL = 1
+FLOAT, FLOAT16, BFLOAT16 = 1, 10, 16
+STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
+BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
+CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}
+MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+    "Model": {"graph": (7, "Graph")},
+    "Graph": {"initializer": (5, "Tensor*")},
+    "Tensor": {
+        "dims": (1, "int64*"),
+        "data_type": (2, "int32"),
+        "name": (8, "string"),
+        "raw_data": (9, "bytes"),
+        "external_data": (13, "Entry*"),
+        "data_location": (14, "int32"),
+    },
+    "Entry": {"key": (1, "string"), "value": (2, "string")},
+}
+"""Number and type of each field; `*` marks a repeated one."""
+
+
+class OnnxFile:
+    """The file of one graph of a bundle.
+
+    Attributes:
+        shapes: of the initializers that hold floats, by name.
+    """
+
+    def __init__(self, bundle: Bundle, graph: str) -> None:
+        """Read the file.
+
+        Raises:
+            BundleError: it is no ONNX file.
+            MissingExtraError: the package `protobuf` is not installed.
+        """
+        self._bundle, self._graph = bundle, bundle.graph(graph)
+        self.path = bundle.file(self._graph.file)
+        try:
+            self._model = _message_class("Model").FromString(self.path.read_bytes())
+        except Exception as error:
+            # DecodeError is of another module in each implementation of protobuf
+            raise BundleError(f"{self.path} is no ONNX file; export the bundle again") from error
+        self._tensors = {
+            tensor.name: tensor
+            for tensor in self._model.graph.initializer
+            if tensor.data_type in STORED
+        }
+        self.shapes = {name: tuple(tensor.dims) for name, tensor in self._tensors.items()}
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """The values of an initializer.
+
+        Raises:
+            BundleError: they are not where the file says.
+        """
+        tensor = self._tensors[name]
+        wanted = math.prod(tensor.dims) * BYTES[tensor.data_type]
+        data = self._external(tensor) if tensor.data_location == EXTERNAL else tensor.raw_data
+        if len(data) != wanted:
+            raise BundleError(
+                f"{self.path}: {name!r} has {len(data)} bytes, {wanted} expected; "
+                "export the bundle again"
+            )
+        return read_floats(data, STORED[tensor.data_type]).reshape(self.shapes[name])
+
+    def is_float16(self, name: str) -> bool:
+        """Whether an initializer is stored in fp16."""
+        return bool(self._tensors[name].data_type == FLOAT16)
+
+    def replace(self, name: str, dtype: np.dtype[Any]) -> None:
+        """Declare that an initializer is of another type, and that its values come from outside."""
+        tensor, shape = self._tensors[name], self.shapes[name]
+        tensor.Clear()
+        tensor.name, tensor.data_type, tensor.data_location = name, CODES[dtype], EXTERNAL
+        tensor.dims.extend(shape)
+        tensor.external_data.add(key="location", value="replaced")
+
+    def serialize(self) -> bytes:
+        """The whole as it is now."""
+        raw: bytes = self._model.SerializeToString()
+        return raw
+
+    def _external(self, tensor: Any) -> bytes:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        try:
+            offset, length = int(entries.get("offset", 0)), int(entries["length"])
+        except (KeyError, ValueError):
+            offset = length = -1
+        if location not in self._graph.data or min(offset, length) < 0:
+            raise BundleError(
+                f"{self.path}: {tensor.name!r} has its values in no file of the bundle; refused"
+            )
+        path = self._bundle.file(location)
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(min(length, path.stat().st_size))
+
+
+@functools.cache
+def _message_class(name: str) -> Any:
+    try:
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    except ImportError:
+        raise MissingExtraError("protobuf", "cpu") from None
+    file = descriptor_pb2.FileDescriptorProto(name="onnx_file.proto", package="mutoscope")
+    for message, fields in MESSAGES.items():
+        _declare(file.message_type.add(name=message), fields)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"mutoscope.{name}"))
+
+
+def _declare(message: Any, fields: dict[str, tuple[int, str]]) -> None:
+    for name, (number, kind) in fields.items():
+        field = message.field.add(name=name, number=number)
+        plain = kind.removesuffix("*")
+        field.label = field.LABEL_REPEATED if plain != kind else field.LABEL_OPTIONAL
+        if plain in MESSAGES:
+            field.type, field.type_name = field.TYPE_MESSAGE, f".mutoscope.{plain}"
+        else:
+            field.type = getattr(field, f"TYPE_{plain.upper()}")
