@@ -11,7 +11,7 @@ from ..errors import UserError, unknown
 from .bundle import Bundle
 from .session import Session
 
-BACKENDS = ("onnxruntime", "null")
+BACKENDS = ("onnxruntime", "tensorrt", "tensorrt-rtx", "null")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def find_backend(name: str) -> Backend:
     """
     if name not in BACKENDS:
         raise UserError(unknown("backend", name, BACKENDS))
-    return cast("Backend", importlib.import_module(f"{__package__}.backends.{name}"))
+    module = name.replace("-", "_")
+    return cast("Backend", importlib.import_module(f"{__package__}.backends.{module}"))
 
 
 def open_graph(
