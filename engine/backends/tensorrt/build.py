@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ....errors import BundleError, MutoscopeError
+from ....errors import BundleError, MutoscopeError, UserError
 from ...manifest import GraphSpec
 from ...session import axis_length
 from ...spec import EngineSpec
@@ -50,7 +50,7 @@ def build(
 
     Raises:
         BundleError: TensorRT cannot read the graph.
-        MutoscopeError: TensorRT cannot build it.
+        MutoscopeError: TensorRT cannot build it; `UserError` where a flag may be why.
     """
     package = PACKAGES[spec.backend]
     trt, log = package.load(), Log()
@@ -72,8 +72,7 @@ def build(
         _set_targets(trt, config, spec.targets)
     plan = _compile(trt, builder, network, config, report)
     if plan is None:
-        hint = "; these flags need a GPU where it is built" if NEED_GPU & {*spec.flags} else ""
-        raise MutoscopeError(f"{spec.graph}: {spec.backend} cannot build it: {log.reason}{hint}")
+        raise _failure(spec, log.reason)
     memory = {kind: int(size) / 1e6 for kind, size in MEMORY.findall("\n".join(log.messages))}
     return Built(
         plan=memoryview(plan),
@@ -101,6 +100,16 @@ def layers(listing: str) -> dict[str, int]:
     kinds = (OUTPUT.search(line) for line in listing.splitlines() if line.startswith("Name: "))
     names = (kind[1].lower() if kind else "none" for kind in kinds)
     return dict(sorted(Counter(PRECISIONS.get(name, name) for name in names).items()))
+
+
+def _failure(spec: EngineSpec, reason: str) -> MutoscopeError:
+    without_gpu = [flag for flag in spec.flags if flag in NEED_GPU]
+    if without_gpu:
+        return UserError(
+            f"{spec.graph}: {spec.backend} could not build it with --{' --'.join(without_gpu)}, "
+            f"which takes a GPU in the machine that builds: {reason}"
+        )
+    return MutoscopeError(f"{spec.graph}: {spec.backend} could not build it: {reason}")
 
 
 def _profile(builder: Any, graph: GraphSpec, spec: EngineSpec) -> Any:
