@@ -21,9 +21,11 @@ RETRY_SECONDS = 0.05
 
 COMMANDS = {
     "bench": "measure every stage and whole clips here",
+    "build": "a bundle → TensorRT engines, with or without a GPU here",
+    "engines": "list the engines that were built, remove the useless ones",
     "export": "a trained checkpoint → a bundle",
     "generate": "a prompt → a video",
-    "inspect": "what a bundle, a LoRA or a clip is, and how it was made",
+    "inspect": "what a bundle, an engine, a LoRA or a clip is, and how it was made",
 }
 
 

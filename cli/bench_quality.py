@@ -21,8 +21,8 @@ from ..bench.quality.report import FORMATS
 from ..bench.quality.setting import REFERENCE_STEPS
 from ..bench.quality.sheet import ContactSheet
 from ..engine.closing import Closing
+from ..engine.memory import peak_memory_mb
 from ..errors import MutoscopeError, UserError
-from ..runtime.record import peak_memory_mb
 from .options import SWEPT, split
 
 

@@ -1,4 +1,4 @@
-"""`mutoscope inspect`: what a bundle, a LoRA or a clip is, and how it was made."""
+"""`mutoscope inspect`: what a bundle, an engine, a LoRA or a clip is, and how it was made."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import msgspec
 
 from ..engine import Bundle
 from ..engine.manifest import FILE_NAME, Manifest
+from ..engine.store import MANIFEST, EngineStore, check_files, read_record
 from ..errors import UserError
 
 LORA = ".safetensors"
@@ -24,13 +25,15 @@ MAX_SHOWN = 200
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(path: Path, *, as_json: bool) -> None:
-    """Tell what PATH is: a bundle, a LoRA or a clip."""
+    """Tell what PATH is: a bundle, an engine, a LoRA or a clip."""
     try:
         path.stat()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
     if (path / FILE_NAME).exists():
         facts = inspect_bundle(path)
+    elif (path / MANIFEST).exists():
+        facts = inspect_engine(path)
     else:
         facts = inspect_lora(path) if path.suffix == LORA else inspect_clip(path)
     click.echo(json.dumps(facts) if as_json else "\n".join(_lines(facts)))
@@ -70,6 +73,28 @@ def inspect_lora(path: Path) -> dict[str, Any]:
         "strength": sorted({layer.strength for layer in layers.values()}),
         "targets": sorted({_kind_of_layer(name) for name in layers}),
         "metadata": {k: v for k, v in file.metadata.items() if len(v) <= MAX_SHOWN},
+    }
+
+
+def inspect_engine(path: Path) -> dict[str, Any]:
+    """Facts of an engine, after checking its files; `signed` by the store that it lies in, or not.
+
+    Raises:
+        EngineError: its record or a file is damaged.
+    """
+    record = read_record(path, None)
+    check_files(path, record)
+    facts: dict[str, Any] = msgspec.to_builtins(record)
+    spec = facts.pop("spec")
+    del facts["plan"], facts["listing"], facts["hmac"]
+    return {
+        "kind": "engine",
+        "path": str(path),
+        "key": record.spec.key,
+        **spec,
+        "megabytes": round(record.plan.size / 1e6, 1),
+        **facts,
+        "signed": EngineStore(path.absolute().parent).signed(record),
     }
 
 

@@ -15,6 +15,29 @@ from ..runtime.stream import Step
 PREVIEW_SCALE = 8
 
 
+class BuildProgress(Closing):
+    """A progress bar on stderr for one engine, silent when that is no terminal."""
+
+    def __init__(self, graph: str) -> None:
+        self._graph = graph
+        self._bar: Any = None
+
+    def __call__(self, phase: str, done: int, steps: int) -> None:
+        """Show the phase, and the outermost phase's steps."""
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=steps, desc=self._graph, unit="step", leave=False, disable=None)
+        self._bar.total = steps
+        self._bar.set_postfix_str(phase.lower(), refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Clear the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
 class Progress(Closing):
     """A progress bar on stderr, silent when that is no terminal; and a preview file, if asked."""
 

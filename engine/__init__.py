@@ -4,12 +4,16 @@ from .bundle import Bundle
 from .open import BACKENDS, EngineOptions, open_graph
 from .session import Buffer, Session, Tensor
 from .sessions import Sessions
+from .spec import EngineSpec
+from .store import EngineStore
 
 __all__ = [
     "BACKENDS",
     "Buffer",
     "Bundle",
     "EngineOptions",
+    "EngineSpec",
+    "EngineStore",
     "Session",
     "Sessions",
     "Tensor",

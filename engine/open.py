@@ -15,7 +15,7 @@ from .session import Session
 if TYPE_CHECKING:
     from .lora import Lora
 
-BACKENDS = ("onnxruntime", "null")
+BACKENDS = ("onnxruntime", "tensorrt", "tensorrt-rtx", "null")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def find_backend(name: str) -> Backend:
     """
     if name not in BACKENDS:
         raise UserError(unknown("backend", name, BACKENDS))
-    return cast("Backend", importlib.import_module(f"{__package__}.backends.{name}"))
+    module = name.replace("-", "_")
+    return cast("Backend", importlib.import_module(f"{__package__}.backends.{module}"))
 
 
 def check_loras(bundle: Bundle, backend: str, loras: Sequence[Lora]) -> None:

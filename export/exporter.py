@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..engine.bundle import describe_files
+from ..engine.folders import whole_folder
 from ..engine.manifest import (
     Defaults,
     GraphSpec,
@@ -32,7 +33,7 @@ from .facts import Facts
 from .graph import Graph
 from .quiet import quiet
 from .scheduler import scheduler
-from .target import check_target, whole_folder
+from .target import check_target
 from .tokenizer import write_tokenizer
 from .verify import verify
 

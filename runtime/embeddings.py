@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from ..engine import Session
+from ..engine.folders import cache_root
 from .text import Tokens
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,8 @@ def pad(embedding: Embedding, length: int) -> Embedding:
 
 
 def cache_folder() -> Path:
-    """Where embeddings are kept; the environment variable MUTOSCOPE_CACHE moves it."""
-    root = os.environ.get("MUTOSCOPE_CACHE") or platformdirs.user_cache_dir("mutoscope")
-    return Path(root) / "prompts"
+    """Where embeddings are kept."""
+    return cache_root() / "prompts"
 
 
 class EmbeddingCache:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ..engine import Sessions
+from ..engine.memory import peak_memory_mb
 
 Piece = TypeVar("Piece")
 PACKAGES = ("mutoscope", "numpy", "av", "onnxruntime")
@@ -117,16 +116,3 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
-
-
-def peak_memory_mb() -> float:
-    """The most resident memory this process has held, in MB (2^20 bytes).
-
-    Linux says so in /proc; `getrusage` there starts from what the parent process held.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) / 1024
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

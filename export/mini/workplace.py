@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from ...engine.folders import whole_folder
 from ...errors import UserError
-from ..target import whole_folder
 from .recipe import Recipe
 
 RECIPE = "recipe.json"

@@ -62,7 +62,7 @@ def test_import(folder: Path) -> None:
 DECODE = """
 import sys, mutoscope
 from mutoscope.kernels.noise import standard_normal
-from mutoscope.runtime.record import peak_memory_mb
+from mutoscope.engine.memory import peak_memory_mb
 from mutoscope.runtime.video import EncoderThread, open_writer
 frames = int(sys.argv[1])
 latents = standard_normal(0, (1, 16, (frames - 1) // 4 + 1, 16, 16))

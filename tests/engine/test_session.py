@@ -69,7 +69,8 @@ def test_unknown_backend(bundle: Bundle) -> None:
     with pytest.raises(UserError) as caught:
         open_graph(bundle, "denoiser", backend="onxruntime")
     assert str(caught.value) == (
-        "unknown backend 'onxruntime'; did you mean 'onnxruntime'? (known: null, onnxruntime)"
+        "unknown backend 'onxruntime'; did you mean 'onnxruntime'? "
+        "(known: null, onnxruntime, tensorrt, tensorrt-rtx)"
     )
 
 

@@ -3,8 +3,9 @@ import os
 from pathlib import Path
 
 import pytest
+from mutoscope.engine.folders import whole_folder
 from mutoscope.errors import UserError
-from mutoscope.export.target import check_target, whole_folder
+from mutoscope.export.target import check_target
 
 
 def test_a_missing_parent_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 from mutoscope import cli
 from mutoscope.engine import Bundle
+from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
+from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.manifest import Source
+from mutoscope.engine.profiles import LatentSize
+from mutoscope.engine.store import EngineStore
 from mutoscope.errors import BundleError
 from mutoscope.export import Options, export_bundle, exporter
 from mutoscope.export.checkpoint import Checkpoint
@@ -231,6 +235,19 @@ def test_what_has_to_be_precise_is_fp32(exported: Bundle) -> None:
             products = [n.output[0] for n in model.graph.node if n.op_type in {"MatMul", "Conv"}]
             halves = [kinds.get(name, FLOAT16) == FLOAT16 for name in products]
             assert sum(halves) >= len(halves) / 2
+
+
+def test_tensorrt_builds_every_graph(kind: str, exported: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="building engines needs the rtx extra")
+    store, sizes = EngineStore(tmp_path), [LatentSize(2, 4, 6), LatentSize(1, 4, 4)]
+    for name in exported.manifest.graphs:
+        spec = describe(TENSORRT_RTX, exported, name, sizes, ["sm_75", "sm_121"])
+        record = build_engine(store, exported, spec, None, lambda *_: None).record
+        assert record.weights_mb > 0
+        if kind.endswith("fp16"):
+            assert record.layers["fp16"] > record.layers["fp32"] / 3
+        else:
+            assert "fp16" not in record.layers
 
 
 def export_denoiser(checkpoint: Path, target: Path, *more: str) -> int:

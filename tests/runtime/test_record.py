@@ -11,7 +11,7 @@ import numpy as np
 def test_peak_memory_is_this_process_own() -> None:
     """A small process started by a large one is small."""
     held = np.ones(400 << 17)  # 400 MB
-    program = "from mutoscope.runtime.record import peak_memory_mb; print(peak_memory_mb())"
+    program = "from mutoscope.engine.memory import peak_memory_mb; print(peak_memory_mb())"
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True
     )

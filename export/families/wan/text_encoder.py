@@ -72,7 +72,8 @@ class TextEncoder(nn.Module):
         )
         by_distance = attention.relative_attention_bias(self.get_buffer("buckets"))
         bias = F.embedding(distances, by_distance).permute(2, 0, 1).unsqueeze(0)
-        out = F.scaled_dot_product_attention(query, key, value, bias + mask, scale=1.0)
+        weights = (query @ key.transpose(-1, -2) + bias + mask).softmax(-1)
+        out = weights @ value
         return apply(attention.o, out.transpose(1, 2).flatten(2)).float()
 
 

@@ -1,0 +1,128 @@
+"""An engine, deserialised on the device and ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ....errors import BundleError, MutoscopeError
+from ...manifest import GraphSpec
+from ...session import Tensor
+from ...spec import EngineSpec
+from ...store import Engine, EngineStore
+from .device import Device, DeviceTensor, on_device
+from .package import PACKAGES, Log
+
+
+class Context:
+    """One engine's execution context.
+
+    Attributes:
+        spec: of the engine.
+    """
+
+    def __init__(self, engine: Engine, graph: GraphSpec, device: Device, store: EngineStore):
+        """Deserialise an engine.
+
+        Raises:
+            MutoscopeError: TensorRT refuses it; says why.
+        """
+        self.spec = engine.record.spec
+        package = PACKAGES[self.spec.backend]
+        trt, self._log = package.load(), Log()
+        self._device, self._store = device, store
+        self._runtime = trt.Runtime(self._log.logger(trt))
+        with engine.plan() as plan:
+            if package.ahead_of_time:
+                _check_validity(trt, self._runtime, plan, self.spec)
+            self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise self._failure("cannot open its engine")
+        if "weight-streaming" in self.spec.flags:
+            budget = self._engine.get_weight_streaming_automatic_budget()
+            self._engine.weight_streaming_budget_v2 = budget
+        self._dtypes = _interface(trt, self._engine, graph, self.spec)
+        self._outputs = [tensor.name for tensor in graph.outputs]
+        self._cache: Any = None
+        self._native = self._create(with_cache=package.ahead_of_time)
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run once; returns when the device is done."""
+        staging: list[Any] = []
+        tensors: dict[str, Tensor] = {}
+        for name, feed in feeds.items():
+            tensor = on_device(self._device, feed, staging)
+            self._check(self._native.set_input_shape(name, tensor.shape))
+            self._bind(name, tensor)
+            tensors[name] = tensor
+        outputs: dict[str, Tensor] = {}
+        for name in self._outputs:
+            shape = tuple(self._native.get_tensor_shape(name))
+            outputs[name] = self._bind(name, self._device.empty(shape, self._dtypes[name]))
+        self._check(self._native.execute_async_v3(int(self._device.stream.handle)))
+        self._device.stream.sync()
+        return outputs
+
+    def close(self) -> None:
+        """Keep what was compiled for this device, for the next start."""
+        if self._cache is not None:
+            self._store.save_cache(self._cache_name, bytes(self._cache.serialize()))
+
+    @property
+    def _cache_name(self) -> str:
+        return f"{self.spec.graph}-{self.spec.key[:16]}-{self._device.target}.runtime"
+
+    def _create(self, *, with_cache: bool) -> Any:
+        if not with_cache:
+            return self._engine.create_execution_context()
+        config = self._engine.create_runtime_config()
+        self._cache = config.create_runtime_cache()
+        kept = self._store.load_cache(self._cache_name)
+        if kept is not None:
+            self._cache.deserialize(kept)  # one of another driver or device is refused, unread
+        config.set_runtime_cache(self._cache)
+        return self._engine.create_execution_context(config)
+
+    def _bind(self, name: str, tensor: DeviceTensor) -> DeviceTensor:
+        self._check(self._native.set_tensor_address(name, tensor.address))
+        return tensor
+
+    def _check(self, done: bool) -> None:
+        if not done:
+            raise self._failure("the run failed")
+
+    def _failure(self, what: str) -> MutoscopeError:
+        return MutoscopeError(f"{self.spec.graph}: {self.spec.backend}: {what}: {self._log.reason}")
+
+
+def _check_validity(trt: Any, runtime: Any, plan: Any, spec: EngineSpec) -> None:
+    """Ask for TensorRT's own verdict from an engine's header.
+
+    Raises:
+        MutoscopeError: the engine is of another version or for other devices.
+    """
+    validity, found = runtime.get_engine_validity(plan[: runtime.engine_header_size])
+    if validity != trt.EngineValidity.INVALID:
+        return
+    causes = trt.EngineInvalidityDiagnostics.__members__.items()
+    names = ", ".join(name.lower().replace("_", " ") for name, bit in causes if found & int(bit))
+    raise MutoscopeError(
+        f"{spec.graph}: {spec.backend} refuses the engine ({names or 'no reason given'}); "
+        "remove it with: mutoscope engines prune --all"
+    )
+
+
+def _interface(
+    trt: Any, engine: Any, graph: GraphSpec, spec: EngineSpec
+) -> dict[str, np.dtype[Any]]:
+    """The element types of an engine's inputs and outputs, equal to what the bundle says."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    got = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
+    if got != {tensor.name: np.dtype(tensor.dtype) for tensor in (*graph.inputs, *graph.outputs)}:
+        raise BundleError(
+            f"the engine of {spec.graph} has other inputs or outputs than bundle.json says; "
+            "export the bundle again"
+        )
+    return got

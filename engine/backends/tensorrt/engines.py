@@ -1,0 +1,73 @@
+"""Which engine of the store serves a graph, and how a missing one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...bundle import Bundle
+from ...profiles import LatentSize, profile
+from ...spec import RECIPE, EngineSpec, source_hash, system_name
+from ...store import Built, Engine, EngineStore
+from .build import Report, build
+from .device import Device
+from .package import Package
+
+
+def describe(
+    package: Package,
+    bundle: Bundle,
+    name: str,
+    sizes: Sequence[LatentSize],
+    targets: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    device: Device | None = None,
+) -> EngineSpec:
+    """The engine of a graph for some clips and compute capabilities.
+
+    Without targets it is for the device. An engine that is tuned on a device is for that only.
+
+    Raises:
+        UserError: a compute capability that the package does not build for.
+    """
+    tuned = device if not package.ahead_of_time else None
+    wanted = tuple(targets) or ((device.target,) if device else ())
+    return EngineSpec(
+        graph=name,
+        source=source_hash(bundle, name),
+        precision=bundle.graph(name).precision,
+        backend=package.backend,
+        version=package.version(),
+        targets=package.check_targets(wanted) if package.ahead_of_time else wanted,
+        gpu=tuned.name if tuned else None,
+        driver=tuned.driver if tuned else None,
+        system=system_name(),
+        profile=profile(bundle.manifest, name, sizes),
+        flags=tuple(sorted(flags)),
+    )
+
+
+def build_engine(
+    store: EngineStore, bundle: Bundle, spec: EngineSpec, threads: int | None, report: Report
+) -> Engine:
+    """The engine of that description, from the store or built."""
+    graph = bundle.graph(spec.graph)
+
+    def build_it() -> Built:
+        return build(spec, graph, bundle.file(graph.file), threads, report)
+
+    return store.get(spec, bundle.manifest.name, build_it)
+
+
+def serves(spec: EngineSpec, wanted: EngineSpec, axes: dict[str, int]) -> bool:
+    """Whether an engine does for what is wanted: any profile and targets that cover it.
+
+    Engines without their weights do not: nothing fills them in.
+    """
+    same = ("graph", "source", "backend", "version", "gpu", "driver", "system")
+    return (
+        all(getattr(spec, field) == getattr(wanted, field) for field in same)
+        and spec.recipe == RECIPE
+        and {*wanted.targets} <= {*spec.targets}
+        and "strip-weights" not in spec.flags
+        and spec.covers(axes)
+    )

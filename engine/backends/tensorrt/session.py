@@ -1,0 +1,86 @@
+"""TensorRT behind the session protocol."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from ....errors import UserError
+from ...bundle import Bundle
+from ...open import EngineOptions
+from ...profiles import LatentSize
+from ...session import Session, Tensor, check_feeds
+from ...store import Engine, EngineStore
+from .context import Context
+from .device import Device
+from .engines import build_engine, describe, serves
+from .package import Package
+
+log = logging.getLogger(__name__)
+
+
+class TensorRTSession(Session):
+    """A graph on an NVIDIA GPU; its outputs stay there.
+
+    The engine is opened with the first run, when shapes are known, and changed for one that takes
+    other shapes when they come. Runs happen in a thread of their own, so that Ctrl-C is heard.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        bundle: Bundle,
+        name: str,
+        options: EngineOptions,
+        device: Device,
+        store: EngineStore,
+    ) -> None:
+        super().__init__(name, bundle.graph(name))
+        self._package, self._bundle, self._options = package, bundle, options
+        self._device, self._store = device, store
+        self._worker = ThreadPoolExecutor(1, name, initializer=device.set_current)
+        self._context: Context | None = None
+
+    def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        context = self._context_for(check_feeds(self.name, self.inputs, feeds))
+        return self._worker.submit(context.run, feeds).result()
+
+    def close(self) -> None:
+        """Give back the device's memory. A second call does nothing."""
+        if self._context is not None:
+            self._worker.submit(self._context.close).result()
+            self._context = None
+        self._worker.shutdown()
+
+    def _context_for(self, axes: dict[str, int]) -> Context:
+        if self._context is None or not self._context.spec.covers(axes):
+            engine, graph = self._engine_for(axes), self._bundle.graph(self.name)
+            if self._context is not None:
+                self._worker.submit(self._context.close).result()
+                self._context = None
+            opened = self._worker.submit(Context, engine, graph, self._device, self._store)
+            self._context = opened.result()
+        return self._context
+
+    def _engine_for(self, axes: dict[str, int]) -> Engine:
+        """The newest engine in the store that takes these shapes, or one for the bundle's default.
+
+        Raises:
+            UserError: there is none, and the bundle's default is another size.
+        """
+        sizes = [LatentSize.default(self._bundle.manifest)]
+        wanted = describe(self._package, self._bundle, self.name, sizes, device=self._device)
+        found = self._store.find(lambda spec: serves(spec, wanted, axes))
+        if found is not None:
+            return found
+        if not wanted.covers(axes):
+            lengths = ", ".join(f"{name} {length}" for name, length in sorted(axes.items()))
+            raise UserError(
+                f"no engine of {self.name} takes {lengths}; build one with: "
+                f"mutoscope build {self._bundle.path} --backend {self._package.backend} "
+                "--profile WIDTHxHEIGHTxFRAMES"
+            )
+        log.info("building the engine of %s, once", self.name)
+        threads = self._options.threads
+        return build_engine(self._store, self._bundle, wanted, threads, lambda *_: None)
