@@ -43,6 +43,7 @@ REQUEST: list[Callable[[Any], Any]] = [
     click.option("--seed", type=int, help="Of the initial noise; by default another each time."),
     click.option("--scheduler", metavar="NAME", help="euler, unipc or dpmpp-2m."),
     click.option("--shift", type=float, help="Of the sigmas; more spends more steps on noise."),
+    click.option("--image", metavar="FILE", help="The first frame: a PNG, JPEG or WebP."),
 ]
 
 ENGINE: list[Callable[[Any], Any]] = [
@@ -76,6 +77,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "seed",
         "scheduler",
         "shift",
+        "image",
     )
     request = {name: options.pop(name) for name in names}
     return engine, {"width": width, "height": height, **request}

@@ -59,6 +59,10 @@ def bundle(folder: Path) -> Path:
         ([PROMPT, "--encoder", "libx265x"], "unknown encoder 'libx265x'"),
         ([PROMPT, "--bundle", "none"], "no bundle at none: there is no such folder"),
         ([PROMPT, "--preview", "x.jpg"], "x.jpg: a preview is a .png"),
+        (
+            [PROMPT, "--image", "first.png"],
+            "the bundle mini-wan makes clips from text alone; an image needs a bundle that was ",
+        ),
     ],
 )
 def test_generate(run: Run, folder: Path, arguments: list[Any], told: str) -> None:
