@@ -82,6 +82,7 @@ REQUEST = [
     _option("--seed", type=int, help="Of the initial noise; by default another each time."),
     _option("--scheduler", metavar="NAME", help="euler, unipc or dpmpp-2m."),
     _option("--shift", type=float, help="Of the sigmas; more spends more steps on noise."),
+    _option("--image", metavar="FILE", help="The first frame: a PNG, JPEG or WebP."),
 ]
 
 ENGINE = [
@@ -131,6 +132,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "seed",
         "scheduler",
         "shift",
+        "image",
     )
     request = {name: options.pop(name) for name in names}
     return engine, {"width": width, "height": height, **request}

@@ -88,13 +88,18 @@ class SchedulerSpec(_Record, frozen=True, kw_only=True):
     train_timesteps: Count = 1000
 
 
-class DenoiserSpec(_Record, frozen=True, kw_only=True):
-    """The transformer's dimensions, from which its working memory is estimated."""
+class DenoiserSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The transformer's dimensions, from which its working memory is estimated.
+
+    `image` says how it takes an image, if it does: `first_frame` as the first latent frame, with a
+    timestep for each frame.
+    """
 
     hidden_size: Count
     ffn_dim: Count
     heads: Count
     layers: Count
+    image: Literal["first_frame"] | None = None
 
 
 class PreviewSpec(_Record, frozen=True, kw_only=True):
@@ -244,3 +249,10 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
         yield f"latent statistics or preview are not of {latents.channels} channels"
     if "denoiser" not in manifest.graphs:
         yield "no graph named 'denoiser'"
+    elif (manifest.denoiser.image is not None) != _by_frame(manifest.graphs["denoiser"]):
+        yield "the denoiser's timestep is not as `denoiser.image` says"
+
+
+def _by_frame(denoiser: GraphSpec) -> bool:
+    """Whether a denoiser takes a timestep for each latent frame, and not one for all."""
+    return any(spec.name == "timestep" and len(spec.shape) == 2 for spec in denoiser.inputs)

@@ -141,7 +141,7 @@ def make_plan(checkpoint: Checkpoint, target: Path, options: Options) -> Plan:
     family = families.find(checkpoint)
     family.check(checkpoint)
     facts = family.facts(checkpoint)
-    defaults = change_defaults(family.defaults, options.defaults)
+    defaults = change_defaults(family.defaults(checkpoint), options.defaults)
     check_defaults(defaults, facts)
     graphs = _choose(family.graphs(checkpoint, options.precision), options.graphs)
     for graph in {graph.data: graph for graph in graphs}.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +56,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """A clip to make twice: with the bundle, and with PyTorch from the same noise."""
+    """A clip to make twice: with the bundle, and with PyTorch from the same noise.
+
+    An image is uint8 (height, width, 3), of the clip's size.
+    """
 
     prompt: str
     width: int
@@ -65,6 +68,7 @@ class ClipRequest:
     steps: int
     guidance_scale: float
     latents: NDArray[np.float32]
+    image: NDArray[np.uint8] | None = None
 
 
 class Reference(Protocol):
@@ -94,8 +98,9 @@ def verify(folder: Path, manifest: Manifest, reference: Reference) -> tuple[Chec
 
         compared = reference.compare(list(manifest.graphs), run)
         checks = [error_check(bundle, comparison) for comparison in compared]
-        if {"text_encoder", "vae_decoder_first", "vae_decoder_next"} <= manifest.graphs.keys():
-            checks.append(clip_check(bundle, sessions, reference))
+        checks += [
+            clip_check(bundle, sessions, reference, request) for request in clip_requests(manifest)
+        ]
     if not all(check.passed for check in checks):
         raise VerifyError(checks)
     return tuple(checks)
@@ -116,23 +121,35 @@ def error_check(bundle: Bundle, comparison: Comparison) -> Check:
     )
 
 
-def clip_check(bundle: Bundle, sessions: Any, reference: Reference) -> Check:
+def clip_check(bundle: Bundle, sessions: Any, reference: Reference, request: ClipRequest) -> Check:
     """The likeness of a whole clip."""
     from ..runtime.pipeline import Pipeline
 
-    request = smallest_request(bundle.manifest)
     options = {k: v for k, v in vars(request).items() if k != "prompt"}
     clip = Pipeline(bundle, sessions)(request.prompt, **options)
     value = shorten(psnr(clip.frames, reference.clip(request)))
     bound = PSNR[bundle.precision]
+    case = f"{request.width}x{request.height}, {request.frames} frames, {request.steps} steps"
     return Check(
         graph="clip",
-        case=f"{request.width}x{request.height}, {request.frames} frames, {request.steps} steps",
+        case=case if request.image is None else f"{case}, from an image",
         metric="PSNR in dB",
         value=value,
         bound=bound,
         passed=value >= bound,
     )
+
+
+def clip_requests(manifest: Manifest) -> Iterator[ClipRequest]:
+    """The clips that the graphs of a bundle can make: of a prompt, and of an image too."""
+    if not {"text_encoder", "vae_decoder_first", "vae_decoder_next"} <= manifest.graphs.keys():
+        return
+    request = smallest_request(manifest)
+    yield request
+    if manifest.denoiser.image is not None and "vae_encoder_first" in manifest.graphs:
+        size = (request.height, request.width, 3)
+        image = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+        yield replace(request, image=image)
 
 
 def smallest_request(manifest: Manifest) -> ClipRequest:

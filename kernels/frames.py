@@ -18,6 +18,12 @@ def to_rgb8(frames: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 3, 0))
 
 
+def from_rgb8(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The inverse: uint8 (frames, height, width, 3) to float32 (1, 3, frames, height, width)."""
+    planes = frames.transpose(3, 0, 1, 2)[None]
+    return np.ascontiguousarray(planes.astype(np.float32) / 127.5 - 1)
+
+
 def latent_preview(
     latents: NDArray[np.float32], matrix: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> NDArray[np.uint8]:

@@ -23,3 +23,9 @@ def denormalize(latents: Array, mean: Array, std: Array) -> Array:
     """
     column = (-1, 1, 1, 1)
     return latents * std.reshape(column) + mean.reshape(column)
+
+
+def normalize(latents: Array, mean: Array, std: Array) -> Array:
+    """The inverse of `denormalize`: from the VAE's latent space to the denoiser's."""
+    column = (-1, 1, 1, 1)
+    return (latents - mean.reshape(column)) / std.reshape(column)

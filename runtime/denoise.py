@@ -23,7 +23,11 @@ class Denoised:
 
 
 def denoise(
-    predict: Predict, latents: Array, scheduler: Scheduler, schedule: Schedule
+    predict: Predict,
+    latents: Array,
+    scheduler: Scheduler,
+    schedule: Schedule,
+    hold: Callable[[Array], Array] = lambda latents: latents,
 ) -> Iterator[Denoised]:
     """From noise to clean latents, a step at a time.
 
@@ -32,9 +36,12 @@ def denoise(
         latents: float32 initial noise; not changed.
         scheduler: the rule of one step.
         schedule: its sigmas and timesteps.
+        hold: puts what is given of the clip back in its place.
     """
+    latents = hold(latents)
     history: tuple[Array, ...] = ()
     for index, timestep in enumerate(schedule.timesteps):
         velocity = predict(latents, timestep)
         latents, history = scheduler.step(schedule, index, latents, velocity, history)
+        latents = hold(latents)
         yield Denoised(index, latents)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..engine import Session
 from ..engine.manifest import Manifest
 from ..kernels.latents import guide
+from .conditioning import Conditioning
 
 Array = NDArray[np.float32]
 
@@ -26,6 +27,7 @@ class GuidedDenoiser:
         negative: likewise; `None` runs without guidance, one prediction a step.
         scale: the guidance scale.
         batched: both predictions in one run, at twice the memory.
+        conditioning: what is known of the clip.
     """
 
     session: Session
@@ -33,6 +35,7 @@ class GuidedDenoiser:
     negative: Array | None
     scale: float
     batched: bool
+    conditioning: Conditioning = field(default_factory=Conditioning)
 
     def __call__(self, latents: Array, timestep: np.float32) -> Array:
         """The velocity, of the latents' shape (1, channels, frames, height, width)."""
@@ -52,7 +55,7 @@ class GuidedDenoiser:
         outputs = self.session.run(
             {
                 "hidden_states": latents,
-                "timestep": np.full(len(latents), timestep, np.float32),
+                "timestep": self.conditioning.timesteps(timestep, latents),
                 "encoder_hidden_states": embeddings,
             }
         )

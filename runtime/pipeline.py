@@ -13,13 +13,15 @@ from ..engine import Bundle, Sessions
 from ..engine.closing import Closing
 from ..engine.lora import open_loras
 from ..kernels.frames import latent_preview
-from ..kernels.latents import denormalize
+from ..kernels.latents import denormalize, normalize
 from ..kernels.noise import standard_normal
 from . import record, vae
 from .clip import Clip
+from .conditioning import Conditioning
 from .denoise import denoise
 from .embeddings import EmbeddingCache, cache_folder, encode, pad
 from .guidance import GuidedDenoiser, fits_batched
+from .image import Image
 from .output import Destination, Output, destination
 from .record import Record
 from .request import Request, Settings, check_prompt, settle
@@ -112,6 +114,8 @@ class Pipeline(Closing):
         settings = settle(Request.of(prompt, options), self.bundle.manifest)
         for name in GRAPHS[: 3 if settings.frames == 1 else 4]:
             self.bundle.graph(name)
+        if settings.image is not None:
+            self.bundle.graph("vae_encoder_first")
         return settings, record.start(settings.record(), self.sessions)
 
     def _stream(self, settings: Settings, account: Record) -> Stream:
@@ -121,7 +125,10 @@ class Pipeline(Closing):
         with account.stage("open"):
             session = self.sessions("denoiser")
         batched = fits_batched(self.bundle.manifest, settings.latent_shape)
-        predict = GuidedDenoiser(session, positive, negative, settings.guidance_scale, batched)
+        given = self._condition(settings.image, account)
+        predict = GuidedDenoiser(
+            session, positive, negative, settings.guidance_scale, batched, given
+        )
 
         latents = settings.latents
         if latents is None:
@@ -136,14 +143,22 @@ class Pipeline(Closing):
             predict.prompt = self._embed(check_prompt(new_prompt), account)
 
         return Stream(
-            denoise(predict, latents, scheduler, schedule),
+            denoise(predict, latents, scheduler, schedule, given.hold),
             settings.steps,
-            latents,
+            given.hold(latents),
             account,
             preview=self.preview,
             steer=steer,
             render=self._render,
         )
+
+    def _condition(self, image: Image | None, account: Record) -> Conditioning:
+        by_frame = self.bundle.manifest.denoiser.image is not None
+        if image is None:
+            return Conditioning(by_frame)
+        with account.stage("image"):
+            latents = vae.encode(self.sessions, image.pixels)
+        return Conditioning(by_frame, normalize(latents, self._mean, self._std))
 
     def _embed(self, prompt: str, account: Record) -> Array:
         tokens = self.tokenizer(prompt)

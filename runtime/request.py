@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ..engine.manifest import Manifest
 from ..errors import UserError, unknown
 from . import checks
+from .image import Image, read_image
 from .schedulers import SCHEDULERS
 from .text import clean
 
@@ -39,6 +41,8 @@ class Request:
         shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
         latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
             by default drawn from the seed.
+        image: what the clip begins with: a PNG, JPEG or WebP file, or uint8 (height, width, 3); it
+            is scaled until it covers the frame, and its centre is cut out. Not every bundle can.
     """
 
     prompt: str
@@ -53,6 +57,7 @@ class Request:
     scheduler: str | None = None
     shift: float | None = None
     latents: NDArray[np.float32] | None = None
+    image: str | os.PathLike[str] | NDArray[np.uint8] | None = None
 
     @classmethod
     def of(cls, prompt: str, options: dict[str, Any]) -> Request:
@@ -72,7 +77,8 @@ class Request:
 class Settings:
     """A request with every value settled, and checked against a bundle.
 
-    The attributes are those of `Request`, and `latent_shape`: (1, channels, frames, height, width).
+    The attributes are those of `Request`, the image cut to the frame's size, and `latent_shape`:
+    (1, channels, frames, height, width).
     """
 
     prompt: str
@@ -87,6 +93,7 @@ class Settings:
     scheduler: str
     shift: float
     latents: NDArray[np.float32] | None
+    image: Image | None
     latent_shape: tuple[int, ...]
 
     @property
@@ -96,8 +103,11 @@ class Settings:
 
     def record(self) -> dict[str, Any]:
         """The values as they go into files; given latents by their hash, in place of the seed."""
-        names = [field.name for field in dataclasses.fields(self) if "latent" not in field.name]
+        arrays = {"latents", "latent_shape", "image"}
+        names = [field.name for field in dataclasses.fields(self) if field.name not in arrays]
         settings = {name: getattr(self, name) for name in names}
+        if self.image is not None:
+            settings["image"] = self.image.record()
         if self.latents is None:
             return settings
         noise = hashlib.sha256(np.ascontiguousarray(self.latents).tobytes()).hexdigest()
@@ -133,6 +143,7 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         scheduler=_scheduler(asked["scheduler"]),
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
         latents=_latents(request.latents, shape),
+        image=_image(request.image, manifest, width, height),
         latent_shape=shape,
     )
 
@@ -176,6 +187,17 @@ def _scheduler(name: Any) -> str:
     if known not in SCHEDULERS:
         raise UserError(unknown("scheduler", known, SCHEDULERS))
     return known
+
+
+def _image(value: Any, manifest: Manifest, width: int, height: int) -> Image | None:
+    if value is None:
+        return None
+    if manifest.denoiser.image is None:
+        raise UserError(
+            f"the bundle {manifest.name} makes clips from text alone; an image needs a bundle that "
+            "was exported from a checkpoint with expand_timesteps, such as Wan 2.2 TI2V-5B"
+        )
+    return read_image(value, width, height)
 
 
 def _latents(value: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:

@@ -1,4 +1,7 @@
-"""Latents → frames, a latent frame at a time: memory does not grow with the length of the clip."""
+"""Latents → frames, a latent frame at a time, and one frame → latents.
+
+Memory does not grow with the length of the clip.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Session, Tensor
-from ..kernels.frames import to_rgb8
+from ..kernels.frames import from_rgb8, to_rgb8
 
 CACHE_OUT = "new_"
 
@@ -35,3 +38,17 @@ def decode(
         outputs = session.run({"latents": piece, **cache})
         yield to_rgb8(np.asarray(outputs.pop("frames")))
         cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
+
+
+def encode(open_graph: Callable[[str], Session], image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Encode a clip's first frame: the mean of the posterior.
+
+    Args:
+        open_graph: gives the session of `vae_encoder_first`.
+        image: uint8 (height, width, 3), RGB.
+
+    Returns:
+        float32 (1, channels, 1, latent height, latent width), in the VAE's own space.
+    """
+    outputs = open_graph("vae_encoder_first").run({"frames": from_rgb8(image[None])})
+    return np.asarray(outputs["latents"])

@@ -38,23 +38,29 @@ def bundle_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def image_bundle_folder(tmp_path: Path) -> Path:
+    """The same of a model that takes an image."""
+    return write_bundle(tmp_path / "image-bundle", image=True)
+
+
+@pytest.fixture
 def bundle(bundle_folder: Path) -> Bundle:
     return Bundle.open(bundle_folder)
 
 
-def write_bundle(folder: Path) -> Path:
+def write_bundle(folder: Path, *, image: bool = False) -> Path:
     folder.mkdir(parents=True)
-    graphs = _graphs()
+    graphs = _graphs(image=image)
     for graph in graphs.values():
         (folder / graph.file).write_bytes(b"no graph: " + graph.file.encode())
         for name in graph.data:
             (folder / name).write_bytes(b"no weights: " + name.encode())
     _write_tokenizer(folder / "tokenizer.json")
-    write_manifest(folder, manifest(folder, graphs))
+    write_manifest(folder, manifest(folder, graphs, image=image))
     return folder
 
 
-def manifest(folder: Path, graphs: dict[str, GraphSpec]) -> Manifest:
+def manifest(folder: Path, graphs: dict[str, GraphSpec], *, image: bool) -> Manifest:
     return Manifest(
         family="wan",
         name="null",
@@ -64,7 +70,9 @@ def manifest(folder: Path, graphs: dict[str, GraphSpec]) -> Manifest:
         files=describe_files(folder),
         text=TextSpec(tokenizer="tokenizer.json", max_tokens=8, embedding_dim=6),
         scheduler=SchedulerSpec(name="euler", shift=3.0),
-        denoiser=DenoiserSpec(hidden_size=8, ffn_dim=16, heads=2, layers=1),
+        denoiser=DenoiserSpec(
+            hidden_size=8, ffn_dim=16, heads=2, layers=1, image="first_frame" if image else None
+        ),
         latents=LatentSpec(
             channels=CHANNELS,
             mean=(0.0,) * CHANNELS,
@@ -79,7 +87,7 @@ def manifest(folder: Path, graphs: dict[str, GraphSpec]) -> Manifest:
     )
 
 
-def _graphs() -> dict[str, GraphSpec]:
+def _graphs(*, image: bool) -> dict[str, GraphSpec]:
     latents = tensor("latents", "batch", CHANNELS, 1, "height", "width")
     caches = [tensor(f"cache.{i}", "batch", 3, 2, "height", "width") for i in range(2)]
     new_caches = [msgspec.structs.replace(c, name=f"new_{c.name}") for c in caches]
@@ -88,7 +96,10 @@ def _graphs() -> dict[str, GraphSpec]:
         return tensor("frames", "batch", 3, count, "8*height", "8*width")
 
     sample = ("batch", CHANNELS, "frames", "height", "width")
+    times = ("batch", "frames") if image else ("batch",)
+    encoder = graph("vae_encoder_first", [frames(1)], [latents, *new_caches])
     return {
+        **({"vae_encoder_first": encoder} if image else {}),
         "text_encoder": graph(
             "text_encoder",
             [tensor(n, "batch", "tokens", dtype="int64") for n in ("input_ids", "attention_mask")],
@@ -98,7 +109,7 @@ def _graphs() -> dict[str, GraphSpec]:
             "denoiser",
             [
                 tensor("hidden_states", *sample),
-                tensor("timestep", "batch"),
+                tensor("timestep", *times),
                 tensor("encoder_hidden_states", "batch", "tokens", 6),
             ],
             [tensor("sample", *sample)],

@@ -22,10 +22,12 @@ class Family(Protocol):
 
     name: str
     pipeline: str
-    defaults: Defaults
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Refuse what is not supported, before any work."""
+
+    def defaults(self, checkpoint: Checkpoint) -> Defaults:
+        """The default request of its bundle."""
 
     def graphs(self, checkpoint: Checkpoint, precision: Precision) -> tuple[Graph, ...]:
         """All the graphs of the checkpoint."""

@@ -75,6 +75,10 @@ def bundle(folder: Path) -> Path:
         ),
         ([PROMPT, "--bundle", "none"], "no bundle at none: there is no such folder"),
         ([PROMPT, "--preview", "x.jpg"], "x.jpg: a preview is a .png"),
+        (
+            [PROMPT, "--image", "first.png"],
+            "the bundle mini-wan makes clips from text alone; an image needs a bundle that was ",
+        ),
     ],
 )
 def test_generate(run: Run, folder: Path, arguments: list[Any], told: str) -> None:

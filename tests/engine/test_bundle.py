@@ -135,6 +135,11 @@ def test_huge_json(bundle_folder: Path) -> None:
         (lambda w: w["graphs"].pop("denoiser"), "no graph named 'denoiser'"),
         (lambda w: w["files"].pop("tokenizer.json"), "'tokenizer.json' is named but not listed"),
         (lambda w: w["latents"].update(mean=[0.0]), "are not of 4 channels"),
+        (
+            lambda w: w["denoiser"].update(image="first_frame"),
+            "the denoiser's timestep is not as `denoiser.image` says",
+        ),
+        (lambda w: w["denoiser"].update(image="last"), "Invalid enum value 'last'"),
     ],
 )
 def test_wrong_field(
@@ -142,6 +147,18 @@ def test_wrong_field(
 ) -> None:
     edit(bundle_folder, change)
     assert told in refusal(bundle_folder)
+
+
+def test_a_bundle_says_whether_it_takes_an_image(
+    bundle_folder: Path, image_bundle_folder: Path
+) -> None:
+    """Those of text alone say nothing, as all did before any took one."""
+    folders = (bundle_folder, image_bundle_folder)
+    said = [json.loads((f / "bundle.json").read_text())["denoiser"].get("image") for f in folders]
+    assert said == [None, "first_frame"]
+    assert "image" not in json.loads((bundle_folder / "bundle.json").read_text())["denoiser"]
+    assert Bundle.open(bundle_folder).manifest.denoiser.image is None
+    assert Bundle.open(image_bundle_folder).manifest.denoiser.image == "first_frame"
 
 
 def test_unknown_graph(bundle: Bundle) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mutoscope.kernels.frames import latent_preview, to_rgb8
+from mutoscope.kernels.frames import from_rgb8, latent_preview, to_rgb8
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,11 @@ def test_preview_is_the_affine_map() -> None:
     matrix = np.asarray([[1, 0], [0, 1], [0.5, 1]], np.float32)
     shown = latent_preview(latents, matrix, np.asarray([0, 0, -1], np.float32))
     assert shown.tolist() == [[[[128, 128, 0], [255, 64, 0]]]]
+
+
+def test_pixels_come_back_from_planes() -> None:
+    frames = np.arange(256 * 3, dtype=np.uint16).astype(np.uint8).reshape(2, 16, 8, 3)
+    planes = from_rgb8(frames)
+    assert planes.shape == (1, 3, 2, 16, 8)
+    assert (planes.min(), planes.max(), planes.dtype) == (-1, 1, np.float32)
+    np.testing.assert_array_equal(to_rgb8(planes), frames)

@@ -59,6 +59,12 @@ VAES: dict[str, Settings] = {
         "scale_factor_spatial": 16,
     },
 }
+VAES["TI2V-5B"] = {  # as published, but for its width: every channel has statistics of its own
+    **VAES["residual"],
+    "z_dim": 48,
+    "latents_mean": [0.02 * i - 0.5 for i in range(48)],
+    "latents_std": [0.3 + 0.01 * i for i in range(48)],
+}
 WORDS = ["a", "red", "green", "circle", "square", "moves", "left", "right", "to", "on", "black"]
 
 
@@ -72,6 +78,7 @@ def save_checkpoint(
     dtype: str = "float32",
     max_shard_size: str = "5GB",
     seed: int = 0,
+    expand_timesteps: bool = False,
 ) -> Path:
     """Write a checkpoint; settings are added to, or replace, the tiny ones above."""
     import torch
@@ -97,6 +104,7 @@ def save_checkpoint(
     pipeline = WanPipeline(
         tokenizer=tiny_tokenizer(),
         scheduler=scheduler or FlowMatchEulerDiscreteScheduler(shift=3.0),
+        expand_timesteps=expand_timesteps,
         **modules,
     )
     pipeline.save_pretrained(folder, max_shard_size=max_shard_size)

@@ -116,6 +116,7 @@ def test_the_manifest_says_what_there_is(exported: Bundle) -> None:
     assert sorted(manifest.graphs) == GRAPHS
     assert manifest.defaults.width == manifest.defaults.height == 32
     assert manifest.text.embedding_dim == 24
+    assert manifest.denoiser.image is None
     assert manifest.text.max_tokens == 512
     assert manifest.latents.channels == 16
     assert manifest.latents.spatial_compression in {8, 16}

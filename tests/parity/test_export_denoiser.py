@@ -75,6 +75,29 @@ def test_equal_to_diffusers(pair: tuple[Any, Any], shape: tuple[int, ...]) -> No
     assert relative_error(got, wanted) <= TOLERANCE
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.no_grad()
+def test_a_timestep_for_each_frame(
+    tmp_path: Path,
+    make_checkpoint: Callable[..., Path],
+    load_module: Callable[[Any], Any],
+    shape: tuple[int, ...],
+) -> None:
+    """diffusers is told of each token, and all those of a frame have the same."""
+    make_checkpoint(tmp_path / "wan", expand_timesteps=True)
+    ours = load_module(wan.denoiser_graph(Checkpoint.open(tmp_path / "wan"), "fp32"))
+    theirs = diffusers.WanTransformer3DModel.from_pretrained(tmp_path / "wan/transformer").eval()
+    hidden, _, text = inputs(theirs, shape)
+    batch, frames, height, width, _ = shape
+    timestep = torch.rand(batch, frames, generator=torch.Generator().manual_seed(1)) * 1000
+    timestep[0, 0] = 0
+    wanted = theirs(hidden, timestep.repeat_interleave(height * width, 1), text, return_dict=False)
+    assert relative_error(ours(hidden, timestep, text), wanted[0]) <= TOLERANCE
+    if frames > 1:
+        first = ours(hidden, timestep[:, :1].expand(-1, frames), text)
+        assert relative_error(first, wanted[0]) > 1e-3
+
+
 def test_rope_on_halves_is_rope_on_pairs() -> None:
     heads, head_dim, patches = 3, 10, 7
     generator = torch.Generator().manual_seed(0)

@@ -53,13 +53,13 @@ def change(path: Path, **entries: Any) -> None:
             {"transformer_2": ["diffusers", "WanTransformer3DModel"]},
             "Wan 2.2 with two experts (transformer_2)",
         ),
-        ({"expand_timesteps": True}, "Wan 2.2 TI2V (expand_timesteps)"),
     ],
 )
 def test_later_models_are_named(folder: Path, entries: dict[str, Any], what: str) -> None:
     change(folder / "model_index.json", **entries)
     assert refusal(folder) == (
-        f"{folder} is {what}, which is not supported yet; Wan 2.1 text-to-video is"
+        f"{folder} is {what}, which is not supported yet; "
+        "Wan 2.1 text-to-video and Wan 2.2 TI2V are"
     )
 
 
@@ -67,7 +67,7 @@ def test_image_to_video_is_named(folder: Path) -> None:
     change(folder / "transformer" / "config.json", image_dim=1280)
     assert refusal(folder) == (
         f"{folder} is a Wan image-to-video model (image_dim, added_kv_proj_dim), "
-        "which is not supported yet; Wan 2.1 text-to-video is"
+        "which is not supported yet; Wan 2.1 text-to-video and Wan 2.2 TI2V are"
     )
 
 
@@ -124,7 +124,24 @@ def test_latents_of_another_number(folder: Path) -> None:
     change(folder / "transformer" / "config.json", in_channels=36)
     assert refusal(folder) == (
         f"{folder}: the transformer takes latents of 36 channels, the VAE has 16; "
-        "image-conditioned models are not supported yet"
+        "models that take an image as channels are not supported yet"
+    )
+
+
+def test_patches_that_diffusers_has_no_timesteps_for(folder: Path) -> None:
+    change(folder / "model_index.json", expand_timesteps=True)
+    change(folder / "transformer" / "config.json", patch_size=[1, 1, 2])
+    assert refusal(folder) == (
+        f"{folder} has patches of [1, 1, 2]; with a timestep for each token (expand_timesteps) "
+        "they are [1, 2, 2] in diffusers"
+    )
+
+
+def test_the_defaults_of_ti2v_are_its_own(folder: Path) -> None:
+    change(folder / "model_index.json", expand_timesteps=True)
+    assert refusal(folder) == (
+        "the default of width, 1280, is more than the 512 that this checkpoint takes; "
+        "change it with --default width=N"
     )
 
 

@@ -26,7 +26,7 @@ SHAPES = [(1, 1, 1, 1), (2, 2, 3, 5), (1, 4, 6, 2)]
 
 @pytest.fixture(
     scope="module",
-    params=["four levels", "patchified", "residual"],
+    params=["four levels", "patchified", "residual", "TI2V-5B"],
     ids=lambda name: name.replace(" ", "-"),
 )
 def folder(
@@ -63,8 +63,9 @@ def test_decoding_is_equal(
 ) -> None:
     batch, frames, height, width = shape
     module = load_module(wan.vae_graphs(*of(folder, wan.Decoding))[0])
+    channels = theirs.config.z_dim
     latents = torch.randn(
-        batch, 16, frames, height, width, generator=torch.Generator().manual_seed(0)
+        batch, channels, frames, height, width, generator=torch.Generator().manual_seed(0)
     )
     wanted = theirs.decode(latents, return_dict=False)[0]
     got, caches = stream(module, latents.split(1, dim=2))
@@ -89,18 +90,19 @@ def test_encoding_is_equal(
     ) * 2 - 1  # fmt: skip
     wanted = theirs.encode(clip).latent_dist.mode()
     got, caches = stream(module, clip.split([1] + [4] * (frames - 1), dim=2))
-    assert got.shape == wanted.shape == (batch, 16, frames, height, width)
+    assert got.shape == wanted.shape == (batch, theirs.config.z_dim, frames, height, width)
     assert relative_error(got, wanted) <= TOLERANCE
     assert all(shapes == caches[0] for shapes in caches)
 
 
 @torch.no_grad()
-def test_half_precision(folder: Path, load_module: Callable[[Any], Any]) -> None:
+def test_half_precision(folder: Path, theirs: Any, load_module: Callable[[Any], Any]) -> None:
     """PyTorch rounds every operation to fp16 here, by 5e-4 at most: ten of them, or a random walk.
 
     The residual build has the most layers.
     """
-    latents = torch.randn(1, 16, 3, 3, 4, generator=torch.Generator().manual_seed(0))
+    channels = theirs.config.z_dim
+    latents = torch.randn(1, channels, 3, 3, 4, generator=torch.Generator().manual_seed(0))
     full, half = (
         load_module(wan.vae_graphs(*of(folder, wan.Decoding, precision))[0])
         for precision in ("fp32", "fp16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from mutoscope.engine.manifest import Manifest
 from mutoscope.runtime import guidance
+from mutoscope.runtime.conditioning import Conditioning
 from mutoscope.runtime.guidance import GuidedDenoiser, fits_batched, working_memory
 
 
@@ -47,6 +49,22 @@ def test_without_guidance() -> None:
     predict, denoiser = guided(batched=True, negative=None)
     assert np.unique(predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))).tolist() == [13]
     assert denoiser.batches == [1]
+
+
+@pytest.mark.parametrize(("batched", "rows"), [(True, 2), (False, 1)])
+def test_what_is_given_has_no_time(batched: bool, rows: int) -> None:
+    predict, _ = guided(batched=batched)
+    predict.conditioning = Conditioning(by_frame=True, first=np.zeros((1, 4, 1, 2, 2), np.float32))
+    seen: list[Any] = []
+
+    def run(feeds: Mapping[str, Any]) -> dict[str, Any]:
+        seen.append(feeds["timestep"])
+        return {"sample": feeds["hidden_states"]}
+
+    predict.session = SimpleNamespace(run=run)  # type: ignore[assignment]
+    predict(np.ones((1, 4, 3, 2, 2), np.float32), np.float32(10))
+    assert all(timestep.dtype == np.float32 for timestep in seen)
+    assert [timestep.tolist() for timestep in seen] == [[[0, 10, 10]] * rows] * (2 // rows)
 
 
 def test_batching_goes_by_memory(

@@ -1,14 +1,13 @@
-"""Wan text-to-video: UMT5, a DiT over patches of latents, a causal video VAE."""
+"""Wan: UMT5, a DiT over patches of latents, a causal video VAE; Wan 2.2 TI2V takes an image too."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ....engine.manifest import Defaults
 from .check import check
 
 if TYPE_CHECKING:
-    from ....engine.manifest import Precision, PreviewSpec
+    from ....engine.manifest import Defaults, Precision, PreviewSpec
     from ...checkpoint import Checkpoint
     from ...facts import Facts
     from ...graph import Graph
@@ -20,11 +19,16 @@ class Wan:
 
     name = "wan"
     pipeline = "WanPipeline"
-    defaults = Defaults(width=832, height=480, frames=81, fps=16, steps=50, guidance_scale=5.0)
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Refuse what is damaged, and what is not Wan 2.1 text-to-video."""
+        """Refuse what is damaged, and what is neither Wan 2.1 text-to-video nor Wan 2.2 TI2V."""
         check(checkpoint)
+
+    def defaults(self, checkpoint: Checkpoint) -> Defaults:
+        """What the model was published with."""
+        from .describe import defaults
+
+        return defaults(checkpoint)
 
     def graphs(self, checkpoint: Checkpoint, precision: Precision) -> tuple[Graph, ...]:
         """Text encoder, denoiser, and two calls each of the VAE's decoder and encoder."""
@@ -45,7 +49,7 @@ class Wan:
         return fit(checkpoint)
 
     def reference(self, checkpoint: Checkpoint) -> Reference:
-        """`WanPipeline` in fp32."""
+        """`WanPipeline` in fp32, and `WanImageToVideoPipeline` for what takes an image."""
         from .reference import WanReference
 
         return WanReference(checkpoint)

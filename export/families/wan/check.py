@@ -14,10 +14,12 @@ KINDS = {
     "vae": "AutoencoderKLWan",
 }
 FRAMES_PER_LATENT = 4
+TI2V_PATCH = (1, 2, 2)
+"""diffusers' pipelines take every second pixel's timestep, whatever the patches are."""
 
 
 def check(checkpoint: Checkpoint) -> None:
-    """Refuse what is damaged, and what is not Wan 2.1 text-to-video.
+    """Refuse what is damaged, and what is neither Wan 2.1 text-to-video nor Wan 2.2 TI2V.
 
     Raises:
         CheckpointError: says what, and what would do.
@@ -32,7 +34,8 @@ def check(checkpoint: Checkpoint) -> None:
         checkpoint.folder(name)
     for problem in _not_yet(checkpoint.index, configs["transformer"]):
         raise CheckpointError(
-            f"{checkpoint.path} is {problem}, which is not supported yet; Wan 2.1 text-to-video is"
+            f"{checkpoint.path} is {problem}, which is not supported yet; "
+            "Wan 2.1 text-to-video and Wan 2.2 TI2V are"
         )
     _check_vae(checkpoint)
     _check_together(checkpoint)
@@ -41,8 +44,6 @@ def check(checkpoint: Checkpoint) -> None:
 def _not_yet(index: dict[str, Any], transformer: dict[str, Any]) -> Iterator[str]:
     if index.get("boundary_ratio") is not None or "transformer_2" in _components(index):
         yield "Wan 2.2 with two experts (transformer_2)"
-    if index.get("expand_timesteps"):
-        yield "Wan 2.2 TI2V (expand_timesteps)"
     if transformer.get("image_dim") is not None or transformer.get("added_kv_proj_dim") is not None:
         yield "a Wan image-to-video model (image_dim, added_kv_proj_dim)"
 
@@ -72,9 +73,9 @@ def _check_vae(checkpoint: Checkpoint) -> None:
 
 
 def _check_together(checkpoint: Checkpoint) -> None:
-    from .settings import transformer, vae
+    from . import settings
 
-    denoiser, channels = transformer(checkpoint), vae(checkpoint).z_dim
+    denoiser, channels = settings.transformer(checkpoint), settings.vae(checkpoint).z_dim
     width = checkpoint.component("text_encoder").config.get("d_model")
     if denoiser.text_dim != width:
         raise CheckpointError(
@@ -84,5 +85,10 @@ def _check_together(checkpoint: Checkpoint) -> None:
     if {denoiser.in_channels, denoiser.out_channels or channels} != {channels}:
         raise CheckpointError(
             f"{checkpoint.path}: the transformer takes latents of {denoiser.in_channels} channels, "
-            f"the VAE has {channels}; image-conditioned models are not supported yet"
+            f"the VAE has {channels}; models that take an image as channels are not supported yet"
+        )
+    if settings.first_frame_given(checkpoint) and tuple(denoiser.patch_size) != TI2V_PATCH:
+        raise CheckpointError(
+            f"{checkpoint.path} has patches of {list(denoiser.patch_size)}; with a timestep for "
+            f"each token (expand_timesteps) they are {list(TI2V_PATCH)} in diffusers"
         )

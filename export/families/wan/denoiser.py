@@ -48,8 +48,9 @@ def set_precision(model: WanTransformer3DModel, dtype: torch.dtype) -> None:
 class Denoiser(nn.Module):
     """(hidden_states, timestep, encoder_hidden_states) → sample, all float32.
 
-    hidden_states and sample: (batch, channels, frames, height, width) latents; timestep: (batch,);
-    encoder_hidden_states: (batch, tokens, text dim).
+    hidden_states and sample: (batch, channels, frames, height, width) latents; timestep: (batch,),
+    or (batch, frames) where each latent frame has its own; encoder_hidden_states: (batch, tokens,
+    text dim).
     """
 
     def __init__(self, model: WanTransformer3DModel) -> None:
@@ -62,22 +63,28 @@ class Denoiser(nn.Module):
     def forward(
         self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor
     ) -> Tensor:
-        """Predict the flow's velocity."""
+        """Predict the flow's velocity.
+
+        With a timestep for each frame the patches stay in rows, (batch, frames, patches of a frame,
+        channels), over which a frame's modulation is broadcast.
+        """
         model = self.model
         sizes = [n // p for n, p in zip(hidden_states.shape[2:], self.patch_size, strict=True)]
         rope = self.rope(sizes)
         x = apply(model.patch_embedding, hidden_states).float().flatten(2).transpose(1, 2)
+        if timestep.dim() == 2:
+            x = torch.unflatten(x, 1, (sizes[0], -1))
         temb = model.condition_embedder.time_embedder(self.timesteps(timestep))
         modulation = apply(model.condition_embedder.time_proj, F.silu(temb)).float()
-        modulation = torch.unflatten(modulation, 1, (6, -1))
+        modulation = torch.unflatten(modulation, -1, (6, -1))
         text = apply_all(
             _text_layers(model.condition_embedder.text_embedder), encoder_hidden_states
         )
         for block in model.blocks:
             x = run_block(block, x, text, modulation, rope)
-        shift, scale = (model.scale_shift_table + temb.unsqueeze(1)).chunk(2, dim=1)
+        shift, scale = (model.scale_shift_table + temb.unsqueeze(-2)).chunk(2, dim=-2)
         x = apply(model.proj_out, model.norm_out(x) * (1 + scale) + shift).float()
-        return self.unpatchify(x, sizes)
+        return self.unpatchify(x.flatten(1, -2), sizes)
 
     def unpatchify(self, x: Tensor, sizes: list[int]) -> Tensor:
         """(batch, patches, patch volume · channels) → (batch, channels, frames, height, width)."""
@@ -87,7 +94,7 @@ class Denoiser(nn.Module):
 
 
 class Timesteps(nn.Module):
-    """Sinusoidal embedding of timesteps, cosines first: (batch,) → (batch, channels)."""
+    """Sinusoidal embedding of timesteps, cosines first: (…) → (…, channels)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,7 +104,7 @@ class Timesteps(nn.Module):
 
     def forward(self, timestep: Tensor) -> Tensor:
         """Embed."""
-        angles = timestep.unsqueeze(1) * self.get_buffer("frequencies")
+        angles = timestep.unsqueeze(-1) * self.get_buffer("frequencies")
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -134,9 +141,9 @@ class Rope(nn.Module):
 def run_block(
     block: Any, x: Tensor, text: Tensor, modulation: Tensor, rope: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """One transformer block; x is the fp32 residual stream (batch, patches, channels)."""
+    """One transformer block; x is the fp32 residual stream, its patches flat or in rows."""
     shift, scale, gate, ff_shift, ff_scale, ff_gate = (block.scale_shift_table + modulation).chunk(
-        6, dim=1
+        6, dim=-2
     )
     h = block.norm1(x) * (1 + scale) + shift
     x = x + attend(block.attn1, h, h, rope) * gate
@@ -149,7 +156,9 @@ def run_block(
 def attend(
     attention: Any, x: Tensor, source: Tensor, rope: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Attention of x on a source (itself or the text), fp32 in and out."""
+    """Attention of x on a source (itself or the text), fp32 in and out; rows are seen as one."""
+    rows = x.shape[1:-1]
+    x, source = x.flatten(1, -2), source.flatten(1, -2)
     heads = (attention.heads, -1)
     query = torch.unflatten(attention.norm_q(apply(attention.to_q, x).float()), 2, heads)
     key = torch.unflatten(attention.norm_k(apply(attention.to_k, source).float()), 2, heads)
@@ -161,7 +170,8 @@ def attend(
         key.to(value.dtype).transpose(1, 2),
         value.transpose(1, 2),
     )
-    return apply(attention.to_out[0], out.transpose(1, 2).flatten(2)).float()
+    out = apply(attention.to_out[0], out.transpose(1, 2).flatten(2)).float()
+    return out if len(rows) == 1 else torch.unflatten(out, 1, rows)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

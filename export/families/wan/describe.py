@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....engine.manifest import DenoiserSpec, LatentSpec, Limits, PreviewSpec, TextSpec
+from ....engine.manifest import Defaults, DenoiserSpec, LatentSpec, Limits, PreviewSpec, TextSpec
 from ...checkpoint import Checkpoint
 from ...facts import Facts
 from ...tokenizer import FILE as TOKENIZER
@@ -10,6 +10,14 @@ from . import settings
 
 MAX_TOKENS = 512
 """What `WanPipeline` pads every prompt to, and the model was trained on."""
+
+WAN_21 = Defaults(width=832, height=480, frames=81, fps=16, steps=50, guidance_scale=5.0)
+TI2V = Defaults(width=1280, height=704, frames=121, fps=24, steps=50, guidance_scale=5.0)
+
+
+def defaults(checkpoint: Checkpoint) -> Defaults:
+    """The request that the model was published with: that of Wan 2.1, or of Wan 2.2's TI2V-5B."""
+    return TI2V if settings.first_frame_given(checkpoint) else WAN_21
 
 
 def facts(checkpoint: Checkpoint) -> Facts:
@@ -34,13 +42,14 @@ def text(checkpoint: Checkpoint) -> TextSpec:
 
 
 def denoiser(checkpoint: Checkpoint) -> DenoiserSpec:
-    """The dimensions of the transformer."""
+    """The dimensions of the transformer, and whether it takes an image."""
     config = settings.transformer(checkpoint)
     return DenoiserSpec(
         hidden_size=config.num_attention_heads * config.attention_head_dim,
         ffn_dim=config.ffn_dim,
         heads=config.num_attention_heads,
         layers=config.num_layers,
+        image="first_frame" if settings.first_frame_given(checkpoint) else None,
     )
 
 

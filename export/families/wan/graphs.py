@@ -59,10 +59,11 @@ def text_encoder_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
 
 
 def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
-    """Latents, a timestep and prompt embeddings → the flow's velocity."""
+    """Latents, a timestep (or one for each frame) and prompt embeddings → the flow's velocity."""
     component = checkpoint.component("transformer")
     config = settings.transformer(checkpoint)
     axes = ("latent_frames", *LATENT)
+    times = ("batch", "latent_frames") if settings.first_frame_given(checkpoint) else ("batch",)
 
     def build(skeleton: Skeleton) -> nn.Module:
         from diffusers import WanTransformer3DModel
@@ -81,7 +82,7 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
         build=build,
         inputs=(
             _spec("hidden_states", ("batch", config.in_channels, *axes)),
-            _spec("timestep", ("batch",)),
+            _spec("timestep", times),
             _spec("encoder_hidden_states", ("batch", "tokens", config.text_dim)),
         ),
         outputs=(_spec("sample", ("batch", config.out_channels or config.in_channels, *axes)),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -59,17 +60,34 @@ class WanReference:
     @torch.no_grad()
     def clip(self, request: ClipRequest) -> NDArray[np.uint8]:
         """The frames of a clip, from the request's noise."""
-        made = self.pipeline(
-            request.prompt,
+        pipeline, image = self.pipeline, {}
+        if request.image is not None:
+            pipeline = self._image_pipeline()
+            image = {
+                "image": torch.from_numpy(request.image / 255.0).float().permute(2, 0, 1)[None]
+            }
+        made = pipeline(
+            prompt=request.prompt,
             width=request.width,
             height=request.height,
             num_frames=request.frames,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             latents=torch.from_numpy(request.latents),
+            **image,
         )
         frames: NDArray[np.uint8] = np.rint(made.frames[0] * 255).astype(np.uint8)
         return frames
+
+    def _image_pipeline(self) -> Any:
+        from diffusers import WanImageToVideoPipeline
+
+        parts = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
+        pipeline: Any = WanImageToVideoPipeline(
+            **{name: getattr(self.pipeline, name) for name in parts}, expand_timesteps=True
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def _text_encoder(self, run: Run) -> Iterator[Comparison]:
         model = self.pipeline.text_encoder
@@ -89,13 +107,23 @@ class WanReference:
             sizes = [n * p for n, p in zip(patches, model.config.patch_size, strict=True)]
             feeds = {
                 "hidden_states": self._noise(batch, model.config.in_channels, *sizes),
-                "timestep": torch.rand(batch, generator=self._random) * 1000,
+                "timestep": self._timesteps(batch, patches[0]),
                 "encoder_hidden_states": self._noise(batch, tokens, model.config.text_dim),
             }
             got = run("denoiser", arrays(**feeds))["sample"]
+            if feeds["timestep"].dim() == 2:
+                feeds["timestep"] = feeds["timestep"].repeat_interleave(math.prod(patches[1:]), 1)
             wanted = model(**feeds, return_dict=False)[0].numpy()
             case = f"{batch} x {' x '.join(map(str, sizes))}, {tokens} tokens"
             yield Comparison("denoiser", case, got, wanted)
+
+    def _timesteps(self, batch: int, frames: int) -> Tensor:
+        """(batch,), or (batch, frames) with a first frame that is given."""
+        if not self.pipeline.config.expand_timesteps:
+            return torch.rand(batch, generator=self._random) * 1000
+        timesteps = torch.rand(batch, frames, generator=self._random) * 1000
+        timesteps[0, 0] = 0
+        return timesteps
 
     def _decoder(self, run: Run) -> Iterator[Comparison]:
         vae = self.pipeline.vae

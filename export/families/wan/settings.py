@@ -23,6 +23,11 @@ def vae(checkpoint: Checkpoint) -> SimpleNamespace:
     return _settings(AutoencoderKLWan, checkpoint.component("vae").config)
 
 
+def first_frame_given(checkpoint: Checkpoint) -> bool:
+    """Whether each token has its own timestep, so that the first frame can be given (TI2V)."""
+    return bool(checkpoint.index.get("expand_timesteps"))
+
+
 def _settings(kind: type, config: dict[str, Any]) -> SimpleNamespace:
     parameters = inspect.signature(kind).parameters.values()
     return SimpleNamespace(**{p.name: config.get(p.name, p.default) for p in parameters})
