@@ -155,11 +155,12 @@ def axes(shape: Any) -> tuple[int | str, ...]:
 
 def test_attention_and_rope_are_rewritten(exported: Bundle) -> None:
     layers = exported.manifest.denoiser.layers
-    attentions = {"denoiser": 2 * layers, "text_encoder": 2}  # the VAE has one
+    attentions = {"denoiser": 2 * layers, "text_encoder": 0}  # the VAE has one
     for name, model in graphs(exported):
         count = Counter(node.op_type for node in model.graph.node)
         assert count["Attention"] == attentions.get(name, 1)
-        assert count["ScatterND"] == count["GatherND"] == count["Softmax"] == 0
+        assert count["ScatterND"] == count["GatherND"] == 0
+        assert count["Softmax"] == (2 if name == "text_encoder" else 0)  # one a layer, written out
         if name == "denoiser":
             # queries and keys of self-attention, and the modulation; the output's, and two tables
             assert count["Split"] == 3 * layers + 3
@@ -242,11 +243,11 @@ def test_tensorrt_builds_every_graph(kind: str, exported: Bundle, tmp_path: Path
     pytest.importorskip("tensorrt_rtx", reason="building engines needs the rtx extra")
     store, sizes = EngineStore(tmp_path), [LatentSize(2, 4, 6), LatentSize(1, 4, 4)]
     for name in exported.manifest.graphs:
-        spec = describe(TENSORRT_RTX, exported, name, sizes, ["sm_75", "sm_121"])
+        spec = describe(TENSORRT_RTX, exported, name, sizes, ["sm_80", "sm_121"])
         record = build_engine(store, exported, spec, None, lambda *_: None).record
         assert record.weights_mb > 0
         if kind.endswith("fp16"):
-            assert record.layers["fp16"] > record.layers["fp32"] / 3
+            assert record.layers["fp16"] >= 5
         else:
             assert "fp16" not in record.layers
 

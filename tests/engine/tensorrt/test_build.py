@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mutoscope import cli
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt.build import layers
 from mutoscope.engine.backends.tensorrt.graph import parsable
-from mutoscope.errors import BundleError
+from mutoscope.errors import BundleError, MissingExtraError
 
 EXTRA = "building engines needs the rtx extra: pip install -e '.[rtx]'"
 pytest.importorskip("tensorrt_rtx", reason=EXTRA)
@@ -149,6 +150,13 @@ def test_weights_outside_of_the_bundle_are_not_read(tmp_path: Path) -> None:
     (tmp_path / graph.file).write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match=r"reads '../../secret', which is not among its weights"):
         parsable(tmp_path / graph.file, graph, "rtx")
+
+
+def test_a_missing_onnx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    graph = Bundle.open(EMBEDDED).graph("denoiser")
+    with pytest.raises(MissingExtraError, match=r"pip install 'mutoscope\[rtx\]'"):
+        parsable(EMBEDDED / graph.file, graph, "rtx")
 
 
 def test_what_is_no_graph_is_told(tmp_path: Path) -> None:
