@@ -235,9 +235,7 @@ class CudaStream:
         native = self.device.kernel(source, kernel)
         values = [_native_argument(argument) for argument in arguments]
         with native_errors(f"cuLaunchKernelEx({kernel})"):
-            core.launch(
-                self._target, core.LaunchConfig(grid=grid, block=THREADS), native, *values
-            )
+            core.launch(self._target, core.LaunchConfig(grid=grid, block=THREADS), native, *values)
 
     def record(self) -> CudaEvent:
         """Mark this point."""
@@ -308,7 +306,8 @@ def _exchanged_dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError as error:
         raise BufferError("DLPack of bfloat16 needs the package ml_dtypes") from error
-    return np.dtype(ml_dtypes.bfloat16)
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 def _without_gaps(view: Any) -> bool:

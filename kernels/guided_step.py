@@ -46,8 +46,8 @@ def guided_step(
 def rescale_factors(conditional: Array, guided: Array, rescale: float) -> Array:
     """What rescaled guidance multiplies each item of a batch with, float32 (batch,).
 
-    `rescale * (std of conditional / std of guided) + 1 - rescale`; the ratio is 1 where `guided` has
-    no spread. Source: Lin et al., 2023 (arXiv 2305.08891), section 3.4.
+    `rescale * (std of conditional / std of guided) + 1 - rescale`; the ratio is 1 where `guided`
+    has no spread. Source: Lin et al., 2023 (arXiv 2305.08891), section 3.4.
     """
     portion = np.float32(rescale)
     ratios = [_spread_ratio(one, other) for one, other in zip(conditional, guided, strict=True)]

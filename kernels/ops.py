@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import MutoscopeError
-from .device import DeviceArray, Stream
+from .device import Argument, DeviceArray, Stream
 
 # As in elements.cuh and sums.cuh.
 ELEMENTS_A_BLOCK = 256 * 8
@@ -68,7 +68,7 @@ class Ops:
             _expect_array("factors", factors, latents.shape[:1])
         _expect(
             latents.dtype in ("float32", conditional.dtype),
-            f"guided_step: no kernel for {conditional.dtype} predictions of {latents.dtype} latents",
+            f"guided_step: no kernel for {conditional.dtype} predictions, {latents.dtype} latents",
         )
         count = math.prod(latents.shape[1:])
         self.stream.launch(
@@ -164,9 +164,7 @@ class Ops:
         _expect_array("distance", distance, (1,))
         count = np.int64(math.prod(current.shape))
         kernel = f"distance_partials_{_floats(current)}"
-        self.stream.launch(
-            "distance", kernel, (BLOCKS, 1), [current, previous, count, partials]
-        )
+        self.stream.launch("distance", kernel, (BLOCKS, 1), [current, previous, count, partials])
         self.stream.launch("distance", "distance_quotient", (1, 1), [partials, distance])
 
     def latent_preview(
@@ -209,9 +207,7 @@ class Ops:
             [frames, *_strides(frames), np.int64(pixels), output],
         )
 
-    def to_nv12(
-        self, frames: DeviceArray, output: DeviceArray, *, dithered: bool = False
-    ) -> None:
+    def to_nv12(self, frames: DeviceArray, output: DeviceArray, *, dithered: bool = False) -> None:
         """`kernels.yuv.to_nv12`.
 
         Args:
@@ -232,8 +228,9 @@ class Ops:
         rows, columns = height + height % 2, width + width % 2
         _expect_array("output", output, (count, rows // 2 * 3, columns), dtype)
         threads = {"luma": rows * -(-columns // 8), "chroma": rows // 2 * (columns // 2)}
-        arguments = [
-            frames, *_strides(frames), np.int32(width), np.int32(height), np.int32(dithered), output,
+        arguments: list[Argument] = [
+            frames, *_strides(frames), np.int32(width), np.int32(height), np.int32(dithered),
+            output,
         ]  # fmt: skip
         for part, needed in threads.items():
             kernel = f"frames_{name}_{part}_{_floats(frames)}"

@@ -1,4 +1,4 @@
-"""Sums in an order that depends on nothing but the length, so that every device gets the same bits."""
+"""Sums in an order that only the length decides, so that every device gets the same bits."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ def _filtered(planes: Floats, taps: dict[int, float]) -> Floats:
 
 def _code(values: Floats, unit: np.float32, peak: int, dithered: bool) -> Floats:
     rounding = _bayer(*values.shape[-2:]) if dithered else np.float32(0.5)
-    return np.clip(np.floor(unit * values + rounding), 0, peak)
+    codes: Floats = np.clip(np.floor(unit * values + rounding), 0, peak)
+    return codes
 
 
 def _bayer(height: int, width: int) -> Floats:
@@ -89,6 +90,11 @@ def _bayer(height: int, width: int) -> Floats:
     y, x = np.mgrid[:height, :width] & 7
     both = x ^ y
     rank = (
-        (both & 1) << 5 | (y & 1) << 4 | (both & 2) << 2 | (y & 2) << 1 | (both & 4) >> 1 | (y & 4) >> 2
+        (both & 1) << 5
+        | (y & 1) << 4
+        | (both & 2) << 2
+        | (y & 2) << 1
+        | (both & 4) >> 1
+        | (y & 4) >> 2
     )
     return ((rank + 0.5) / 64).astype(np.float32)

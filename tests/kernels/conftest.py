@@ -105,9 +105,7 @@ class Bench:
         padded[GUARD + offset :][: bits.size] = bits.ravel()
         whole = self.stream.upload(padded, dtype)
         skipped = (GUARD + offset) * bits.itemsize
-        array = dataclasses.replace(
-            whole, pointer=whole.pointer + skipped, shape=values.shape
-        )
+        array = dataclasses.replace(whole, pointer=whole.pointer + skipped, shape=values.shape)
         self._whole[array.pointer] = whole
         return array
 

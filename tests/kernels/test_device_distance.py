@@ -72,5 +72,7 @@ def test_arrays_that_do_not_go_together(bench: Any) -> None:
         measure(bench, four, five)
     with pytest.raises(MutoscopeError, match="of one type"):
         measure(bench, four, bench.room((4,), "float16"))
-    with pytest.raises(MutoscopeError, match=r"partials must be float32 \(2, 256\), not float32 \(4,\)"):
+    with pytest.raises(
+        MutoscopeError, match=r"partials must be float32 \(2, 256\), not float32 \(4,\)"
+    ):
         bench.ops.relative_l1(four, four, four, four)
