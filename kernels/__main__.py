@@ -36,7 +36,7 @@ def compile_all(archs: str) -> None:
         sys.exit(error.exit_code)
     click.echo(f"NVRTC {nvrtc_version()}; registers a thread / bytes of shared memory a block\n")
     click.echo(table(names, rows))
-    spilling = [name for name, needs in rows if any(need.frame for need in needs)]
+    spilling = [name for name, needs in rows if any(need.stack for need in needs)]
     if spilling:
         click.echo(f"error: registers spill to memory: {', '.join(spilling)}", err=True)
         sys.exit(1)
@@ -58,7 +58,7 @@ def table(archs: list[str], rows: list[Row]) -> str:
 
 
 def _cell(need: Resources) -> str:
-    spill = f", {need.frame} spilled" if need.frame else ""
+    spill = f", {need.stack} spilled" if need.stack else ""
     return f"{need.registers} / {need.shared}{spill}"
 
 

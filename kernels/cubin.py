@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import MutoscopeError
 
-_REGISTERS, _FRAME = 0x2F, 0x11
+_REGISTERS, _STACK = 0x2F, 0x12
 _VALUE_FOLLOWS = 4
 _FUNCTION = 2
 _NO_CONTENTS = 8
@@ -25,12 +25,13 @@ class Resources:
     Attributes:
         registers: of 32 bits, a thread.
         shared: bytes of shared memory a block; from sm_90 on, 1024 of them are the system's own.
-        frame: bytes of local memory a thread: spilled registers, and arrays that do not fit in any.
+        stack: bytes of local memory a thread, of the functions it calls too: spilled registers, and
+            arrays that registers cannot hold.
     """
 
     registers: int
     shared: int
-    frame: int
+    stack: int
 
 
 def read_resources(cubin: bytes) -> dict[str, Resources]:
@@ -51,7 +52,7 @@ def read_resources(cubin: bytes) -> dict[str, Resources]:
         name: Resources(
             registers=registers,
             shared=len(sections.get(f".nv.shared.{name}", b"")),
-            frame=found[_FRAME][name],
+            stack=found[_STACK][name],
         )
         for name, registers in sorted(found[_REGISTERS].items())
     }
@@ -81,13 +82,13 @@ def _functions(symbols: bytes, names: bytes) -> dict[int, str]:
 
 
 def _attributes(info: bytes) -> Iterator[tuple[int, bytes]]:
-    """The attributes of registers and frames: (number, symbol and value)."""
+    """The attributes of registers and stacks: (number, symbol and value)."""
     at = 0
     while at < len(info):
         form, attribute, size = struct.unpack_from("<BBH", info, at)
         at += 4
         if form != _VALUE_FOLLOWS:
             continue
-        if attribute in (_REGISTERS, _FRAME):
+        if attribute in (_REGISTERS, _STACK):
             yield attribute, info[at : at + size]
         at += size

@@ -19,7 +19,7 @@ def import_cuda(module: str) -> Any:
     try:
         return importlib.import_module(f"cuda.{module}")
     except ImportError as error:
-        raise MissingExtraError("cuda-core", "cuda") from error
+        raise MissingExtraError("cuda-core", "kernels") from error
 
 
 @contextlib.contextmanager

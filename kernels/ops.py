@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import MutoscopeError
+from .checks import expect, expect_array, floats, same_dtype, same_shape
 from .device import Argument, DeviceArray, Stream
 
 # As in elements.cuh and sums.cuh.
@@ -19,8 +19,6 @@ ELEMENTS_A_BLOCK = 256 * 8
 BLOCKS = 256
 MOMENTS = 4
 MAX_HISTORY, MAX_OUTPUTS = 3, 4
-
-FLOATS = ("float32", "float16", "bfloat16")
 
 
 class Ops:
@@ -56,17 +54,17 @@ class Ops:
         """
         alike = [latents, *history, *outputs]
         predictions = [conditional, *([unconditional] if unconditional else [])]
-        _same_shape("guided_step", [*alike, *predictions])
-        _same_dtype("guided_step", alike)
-        _same_dtype("guided_step", predictions)
-        _expect(
+        same_shape("guided_step", [*alike, *predictions])
+        same_dtype("guided_step", alike)
+        same_dtype("guided_step", predictions)
+        expect(
             len(history) <= MAX_HISTORY and 1 <= len(outputs) <= MAX_OUTPUTS,
             f"guided_step: at most {MAX_HISTORY} arrays of history and {MAX_OUTPUTS} outputs",
         )
-        _expect_array("coefficients", coefficients, (len(outputs), 2 + len(history)))
+        expect_array("coefficients", coefficients, (len(outputs), 2 + len(history)))
         if factors:
-            _expect_array("factors", factors, latents.shape[:1])
-        _expect(
+            expect_array("factors", factors, latents.shape[:1])
+        expect(
             latents.dtype in ("float32", conditional.dtype),
             f"guided_step: no kernel for {conditional.dtype} predictions, {latents.dtype} latents",
         )
@@ -102,14 +100,14 @@ class Ops:
             partials: float32 (batch, 4, 256), to work in.
             factors: float32 (batch,), the result.
         """
-        _same_shape("rescale_factors", [conditional, unconditional])
-        _same_dtype("rescale_factors", [conditional, unconditional])
+        same_shape("rescale_factors", [conditional, unconditional])
+        same_dtype("rescale_factors", [conditional, unconditional])
         batch, count = conditional.shape[0], math.prod(conditional.shape[1:])
-        _expect_array("partials", partials, (batch, MOMENTS, BLOCKS))
-        _expect_array("factors", factors, (batch,))
+        expect_array("partials", partials, (batch, MOMENTS, BLOCKS))
+        expect_array("factors", factors, (batch,))
         self.stream.launch(
             "guided_step",
-            f"guidance_moments_{_floats(conditional)}",
+            f"guidance_moments_{floats(conditional)}",
             (BLOCKS, batch),
             [conditional, unconditional, np.float32(scale), np.int64(count), partials],
         )
@@ -132,13 +130,13 @@ class Ops:
             output: filled in C order.
         """
         count = math.prod(output.shape)
-        _expect(
+        expect(
             min(seed, stream, start) >= 0 and max(seed, stream, start + count) < 2**64,
             "standard_normal: seed, stream and elements are numbered from 0 to 2**64 - 1",
         )
         self.stream.launch(
             "noise",
-            f"noise_{_floats(output)}",
+            f"noise_{floats(output)}",
             (_blocks(count + start % 8), 1),
             [np.uint64(seed), np.uint64(stream), np.uint64(start), np.int64(count), output],
         )
@@ -158,12 +156,12 @@ class Ops:
             partials: float32 (2, 256), to work in.
             distance: float32 (1,), the result.
         """
-        _same_shape("relative_l1", [current, previous])
-        _same_dtype("relative_l1", [current, previous])
-        _expect_array("partials", partials, (2, BLOCKS))
-        _expect_array("distance", distance, (1,))
+        same_shape("relative_l1", [current, previous])
+        same_dtype("relative_l1", [current, previous])
+        expect_array("partials", partials, (2, BLOCKS))
+        expect_array("distance", distance, (1,))
         count = np.int64(math.prod(current.shape))
-        kernel = f"distance_partials_{_floats(current)}"
+        kernel = f"distance_partials_{floats(current)}"
         self.stream.launch("distance", kernel, (BLOCKS, 1), [current, previous, count, partials])
         self.stream.launch("distance", "distance_quotient", (1, 1), [partials, distance])
 
@@ -179,13 +177,13 @@ class Ops:
             output: uint8 (frames, height, width, 3).
         """
         _, channels, *picture = latents.shape
-        _expect_array("matrix", matrix, (3, channels))
-        _expect_array("bias", bias, (3,))
-        _expect_array("output", output, (*picture, 3), "uint8")
+        expect_array("matrix", matrix, (3, channels))
+        expect_array("bias", bias, (3,))
+        expect_array("output", output, (*picture, 3), "uint8")
         pixels = math.prod(picture)
         self.stream.launch(
             "latent_preview",
-            f"latent_preview_{_floats(latents)}",
+            f"latent_preview_{floats(latents)}",
             (_blocks(pixels), 1),
             [latents, matrix, bias, np.int32(channels), np.int64(pixels), output],
         )
@@ -198,11 +196,11 @@ class Ops:
             output: uint8 (frames, height, width, 3).
         """
         _, _, count, height, width = frames.shape
-        _expect_array("output", output, (count, height, width, 3), "uint8")
+        expect_array("output", output, (count, height, width, 3), "uint8")
         pixels = height * width
         self.stream.launch(
             "frames",
-            f"frames_rgb8_{_floats(frames)}",
+            f"frames_rgb8_{floats(frames)}",
             (_blocks(pixels), count),
             [frames, *_strides(frames), np.int64(pixels), output],
         )
@@ -226,14 +224,14 @@ class Ops:
     ) -> None:
         _, _, count, height, width = frames.shape
         rows, columns = height + height % 2, width + width % 2
-        _expect_array("output", output, (count, rows // 2 * 3, columns), dtype)
+        expect_array("output", output, (count, rows // 2 * 3, columns), dtype)
         threads = {"luma": rows * -(-columns // 8), "chroma": rows // 2 * (columns // 2)}
         arguments: list[Argument] = [
             frames, *_strides(frames), np.int32(width), np.int32(height), np.int32(dithered),
             output,
         ]  # fmt: skip
         for part, needed in threads.items():
-            kernel = f"frames_{name}_{part}_{_floats(frames)}"
+            kernel = f"frames_{name}_{part}_{floats(frames)}"
             self.stream.launch("frames", kernel, (_blocks(8 * needed), count), arguments)
 
 
@@ -249,32 +247,3 @@ def _strides(frames: DeviceArray) -> tuple[np.int64, np.int64]:
 
 def _filled(arrays: Sequence[DeviceArray], length: int) -> list[DeviceArray | None]:
     return [*arrays, *[None] * (length - len(arrays))]
-
-
-def _floats(array: DeviceArray) -> str:
-    _expect(array.dtype in FLOATS, f"floats are needed, not {array.dtype}")
-    return array.dtype
-
-
-def _same_shape(operation: str, arrays: Sequence[DeviceArray]) -> None:
-    shapes = {array.shape for array in arrays}
-    _expect(len(shapes) == 1, f"{operation}: arrays of one shape are needed, not {shapes}")
-
-
-def _same_dtype(operation: str, arrays: Sequence[DeviceArray]) -> None:
-    dtypes = {array.dtype for array in arrays}
-    _expect(len(dtypes) == 1, f"{operation}: arrays of one type are needed, not {sorted(dtypes)}")
-
-
-def _expect_array(
-    name: str, array: DeviceArray, shape: Sequence[int], dtype: str = "float32"
-) -> None:
-    _expect(
-        (array.shape, array.dtype) == (tuple(shape), dtype),
-        f"{name} must be {dtype} {tuple(shape)}, not {array.dtype} {array.shape}",
-    )
-
-
-def _expect(condition: bool, message: str) -> None:
-    if not condition:
-        raise MutoscopeError(message)

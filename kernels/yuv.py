@@ -97,4 +97,5 @@ def _bayer(height: int, width: int) -> Floats:
         | (both & 4) >> 1
         | (y & 4) >> 2
     )
-    return ((rank + 0.5) / 64).astype(np.float32)
+    thresholds: Floats = ((rank + 0.5) / 64).astype(np.float32)
+    return thresholds

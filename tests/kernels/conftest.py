@@ -45,7 +45,7 @@ class CpuStream:
     """Runs kernels at once, in this process; as much of the protocol as the launchers use."""
 
     def __init__(self, folder: Path) -> None:
-        self._library = cache(lambda source: build(source, folder))
+        self._library = cache(lambda source: build(read_source(source), folder / source))
 
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CpuArray:
         values = np.array(values, order="C")
@@ -71,19 +71,17 @@ def _cell(argument: Argument) -> NDArray[Any]:
     return np.asarray(argument.pointer if argument else 0, np.uint64)
 
 
-def build(source: str, folder: Path) -> ctypes.CDLL:
+def build(text: str, stem: Path) -> ctypes.CDLL:
+    """A library of the kernels in a source, from `stem`.cpp."""
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("needs a C++ compiler, such as g++")
-    text = read_source(source)
     names = [name or other for name, other in KERNEL_NAMES.findall(text)]
     exports = "\n".join(f"EXPORT({name})" for name in names)
-    (folder / f"{source}.cpp").write_text(f'#include "{HEADER}"\n{text}\n{exports}\n')
+    program, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
+    program.write_text(f'#include "{HEADER}"\n{text}\n{exports}\n')
     command = [compiler, "-std=c++17", "-O1", "-ffp-contract=off", *SANITIZE, "-shared", "-fPIC"]
-    library = folder / f"{source}.so"
-    done = subprocess.run(
-        [*command, "-o", library, folder / f"{source}.cpp"], capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "-o", library, program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))
 
@@ -152,6 +150,11 @@ def rounded(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
 @pytest.fixture(scope="session", name="rounded")
 def _rounded() -> Callable[[NDArray[Any], str], NDArray[np.float32]]:
     return rounded
+
+
+@pytest.fixture(scope="session", name="build")
+def _build() -> Callable[[str, Path], ctypes.CDLL]:
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,7 @@ from mutoscope.kernels import compiler
 from mutoscope.kernels.cubin import Resources, read_resources
 
 ARCHS = ["sm_75", "sm_90", "sm_120"]
-REPORT = re.compile(
-    r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame.*?Used (\d+) registers([^\n]*)",
-    re.DOTALL,
-)
+REPORT = re.compile(r"Compiling entry function '(\w+)'.*?Used (\d+) registers([^\n]*)", re.DOTALL)
 
 # Kept live across a barrier, 96 values do not fit into the 64 registers that 1024 threads have.
 SPILLS = """
@@ -39,16 +36,22 @@ extern "C" __global__ void shares(float* a) {
 
 
 def assembler_report(text: str, arch: str) -> dict[str, tuple[int, int, int]]:
-    """Registers, frame and shared memory as the assembler itself tells them."""
+    """Registers, stack and shared memory as the assembler itself tells them."""
     from cuda.core import Program, ProgramOptions
 
     log = io.StringIO()
     options = ProgramOptions(arch=arch, std="c++17", fma=False, ptxas_options=["-v"])
     Program(text, "c++", options).compile("cubin", logs=log)
     found = {}
-    for name, frame, registers, rest in REPORT.findall(log.getvalue()):
-        shared = re.search(r"(\d+) bytes smem", rest)
-        found[name] = (int(registers), int(frame), int(shared[1]) if shared else 0)
+    for name, registers, rest in REPORT.findall(log.getvalue()):
+        stack, shared = (
+            re.search(rf"(\d+) bytes {what}", rest) for what in ("cumulative stack", "smem")
+        )
+        found[name] = (
+            int(registers),
+            int(stack[1]) if stack else 0,
+            int(shared[1]) if shared else 0,
+        )
     return found
 
 
@@ -59,21 +62,31 @@ def _needs_nvrtc() -> None:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_resources_are_those_of_the_assembler_s_report(arch: str) -> None:
-    for text in (SPILLS, compiler.read_source("distance")):
+    for text in (SPILLS, compiler.read_source("distance"), compiler.read_source("noise")):
         found = read_resources(compiler.compile_source(text, "some", arch))
         # From sm_90 on, the system keeps 1024 bytes of what a block shares.
         kept = 1024 if arch != "sm_75" else 0
         told = {
-            name: (need.registers, need.frame, need.shared and need.shared - kept)
+            name: (need.registers, need.stack, need.shared and need.shared - kept)
             for name, need in found.items()
         }
         assert told == assembler_report(text, arch)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_nothing_is_fused(fused: bool) -> None:
+    from cuda.core import Program, ProgramOptions
+
+    text = 'extern "C" __global__ void fused(float* a) { a[0] = a[1] * a[2] + a[3]; }'
+    options = ProgramOptions(name="fused.cu", arch="sm_89", std="c++17", fma=fused)
+    code = Program(text, "c++", options).compile("cubin").code
+    assert (code == compiler.compile_source(text, "fused", "sm_89")) is not fused
+
+
 def test_a_spill_is_seen() -> None:
     found = read_resources(compiler.compile_source(SPILLS, "spills", "sm_89"))
-    assert found["spills"].frame > 0
-    assert found["shares"] == Resources(found["shares"].registers, shared=1024, frame=0)
+    assert found["spills"].stack > 0
+    assert found["shares"] == Resources(found["shares"].registers, shared=1024, stack=0)
 
 
 def test_every_kernel_compiles_and_none_spills() -> None:

@@ -16,7 +16,7 @@ def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError) as caught:
         import_cuda("core")
     assert str(caught.value) == (
-        "cuda-core is not installed; install it with: pip install 'mutoscope[cuda]'"
+        "cuda-core is not installed; install it with: pip install 'mutoscope[kernels]'"
     )
 
 
