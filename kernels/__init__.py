@@ -1,1 +1,1 @@
-"""What happens between the engines. NumPy says what each operation does; CUDA will do the same."""
+"""What happens between the engines: NumPy says what, CUDA does the same, bit for bit."""

@@ -27,7 +27,7 @@ def from_rgb8(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 def latent_preview(
     latents: NDArray[np.float32], matrix: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """A thumbnail of each latent frame: one RGB pixel a latent pixel.
+    """A thumbnail of each latent frame: one RGB pixel a latent pixel, channels added in order.
 
     Args:
         latents: (1, channels, frames, height, width), as the denoiser sees them.
@@ -37,5 +37,7 @@ def latent_preview(
     Returns:
         uint8 (frames, height, width, 3).
     """
-    rgb = np.tensordot(matrix, latents[0], axes=1) + bias[:, None, None, None]
-    return to_rgb8(rgb[None])
+    rgb = np.zeros((3, *latents.shape[2:]), np.float32)
+    for weights, channel in zip(matrix.T, latents[0], strict=True):
+        rgb += weights[:, None, None, None] * channel
+    return to_rgb8((rgb + bias[:, None, None, None])[None])

@@ -153,6 +153,12 @@ def bundle_manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
+    parser.addoption("--gpu", action="store_true", help="kernels on an NVIDIA GPU too")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    needs_gpu = collection_path == Path(__file__).with_name("gpu")
+    return True if needs_gpu and not config.getoption("--gpu") else None
 
 
 @pytest.hookimpl(trylast=True)

@@ -61,6 +61,12 @@ def test_wheel_holds_the_embedded_model_and_types(wheel: list[str]) -> None:
     assert "mutoscope/models/mini-wan/bundle.json" in wheel
 
 
+def test_wheel_holds_the_kernels(wheel: list[str]) -> None:
+    kernels = {f"mutoscope/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.cu*")}
+    assert {name for name in wheel if ".cu" in name} == kernels
+    assert "mutoscope/kernels/noise.cu" in kernels
+
+
 @pytest.mark.parametrize("path", sources(), ids=str)
 def test_only_export_and_peers_import_training_packages(path: Path) -> None:
     if path.parts[0] == "export" or path.parts[:2] == ("bench", "peers"):

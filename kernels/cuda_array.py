@@ -1,0 +1,78 @@
+"""Arrays in device memory, which other libraries take without a copy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .device import DTYPES
+from .native import import_cuda
+
+
+@dataclass(frozen=True, eq=False)
+class CudaArray:
+    """An array in device memory.
+
+    Attributes:
+        owner: what keeps the memory: a buffer of ours, or another library's array.
+        pointer: the address of its first element.
+        shape: its axes, in C order without gaps.
+        dtype: a key of `DTYPES`.
+        stream: handle of the stream that its contents are made on.
+    """
+
+    owner: Any
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: str
+    stream: int
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its contents."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if self.dtype == "bfloat16":
+            raise AttributeError("__cuda_array_interface__ has no bfloat16; DLPack has")
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "strides": None,
+            "typestr": DTYPES[self.dtype].str,
+            "data": (self.pointer, False),
+            "stream": self.stream,
+        }
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """A DLPack capsule of this memory; `options` are the protocol's."""
+        return self._view.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's name of the device."""
+        kind, index = self._view.__dlpack_device__()
+        return int(kind), int(index)
+
+    @cached_property
+    def _view(self) -> Any:
+        core, utils = import_cuda("core"), import_cuda("core.utils")
+        buffer = core.Buffer.from_handle(self.pointer, max(1, self.nbytes), owner=self.owner)
+        return utils.StridedMemoryView.from_buffer(
+            buffer, self.shape, dtype=_exchanged_dtype(self.dtype)
+        )
+
+
+def _exchanged_dtype(name: str) -> np.dtype[Any]:
+    if name != "bfloat16":
+        return DTYPES[name]
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise BufferError("DLPack of bfloat16 needs the package ml_dtypes") from error
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype

@@ -1,0 +1,121 @@
+"""What the launchers need of a GPU, whichever library stands behind it; cuda-core does today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+# By the names that bundles use. NumPy has no bfloat16: on the host it is its 16 bits.
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),
+    "uint8": np.dtype(np.uint8),
+    "uint16": np.dtype(np.uint16),
+}
+
+
+class DeviceArray(Protocol):
+    """An array in device memory, in C order without gaps.
+
+    It speaks `__cuda_array_interface__` and DLPack, so other libraries take it without a copy.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its axes."""
+
+    @property
+    def dtype(self) -> str:
+        """A key of `DTYPES`."""
+
+    @property
+    def pointer(self) -> int:
+        """The address of its first element."""
+
+
+Argument = DeviceArray | np.generic | None
+
+
+class Event(Protocol):
+    """A point in a stream's work."""
+
+    def synchronize(self) -> None:
+        """Wait until the work before it is done."""
+
+    def milliseconds_since(self, earlier: Self) -> float:
+        """The time on the device between two events that have passed."""
+
+
+class Graph(Protocol):
+    """Work that was recorded once and is launched as a whole."""
+
+    def launch(self) -> None:
+        """Put it into the stream that it was recorded on."""
+
+
+class Stream(Protocol):
+    """Work on one device, done in order. Nothing waits for it unless it says so."""
+
+    def empty(self, shape: Sequence[int], dtype: str) -> DeviceArray:
+        """An array from the device's pool; its memory goes back when nothing refers to it."""
+
+    def adopt(self, foreign: Any) -> DeviceArray:
+        """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy."""
+
+    def upload(self, values: NDArray[Any], dtype: str | None = None) -> DeviceArray:
+        """A copy of a host array; `dtype` names it where NumPy has no name for it."""
+
+    def download(self, array: DeviceArray) -> NDArray[Any]:
+        """A copy on the host; waits for the stream."""
+
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """Copy between arrays of as many bytes."""
+
+    def launch(
+        self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
+    ) -> None:
+        """Run a kernel of `source`.cu by blocks of 256 threads; `None` is a null pointer."""
+
+    def record(self) -> Event:
+        """Mark this point."""
+
+    def wait(self, event: Event) -> None:
+        """Let what follows wait for an event of another stream."""
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Record what `work` puts into this stream, without running it; it allocates nothing."""
+
+    def synchronize(self) -> None:
+        """Wait until all is done."""
+
+    def close(self) -> None:
+        """Give the stream back."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Device(Protocol):
+    """One GPU."""
+
+    @property
+    def name(self) -> str:
+        """As its maker calls it."""
+
+    @property
+    def arch(self) -> str:
+        """What kernels are compiled for, such as "sm_89"."""
+
+    def stream(self) -> Stream:
+        """A new stream."""

@@ -1,0 +1,123 @@
+"""The device layer on a real GPU. Collected by `pytest --gpu` alone; see CONTRIBUTING.md.
+
+The kernels themselves are compared with their statements in tests/kernels, on the GPU too then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from mutoscope.errors import MutoscopeError
+from mutoscope.kernels.cuda_core import CudaDevice, CudaStream, open_device
+from mutoscope.kernels.noise import standard_normal
+from mutoscope.kernels.ops import Ops
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def device() -> CudaDevice:
+    return open_device()
+
+
+@pytest.fixture
+def stream(device: CudaDevice) -> Iterator[CudaStream]:
+    with device.stream() as stream:
+        yield stream
+
+
+def test_it_has_a_name_and_an_architecture(device: CudaDevice) -> None:
+    assert device.name
+    assert device.arch.startswith("sm_")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "uint16"])
+@pytest.mark.parametrize("shape", [(3, 5), (0, 4), (1,), (2, 3, 1, 7, 5)])
+def test_what_goes_up_comes_down(stream: CudaStream, dtype: str, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).uniform(0, 200, shape).astype(dtype)
+    array = stream.upload(values)
+    assert (array.shape, array.dtype, array.nbytes) == (shape, dtype, values.nbytes)
+    assert np.array_equal(stream.download(array), values)
+
+
+def test_copies_on_the_device(stream: CudaStream) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    source, target = stream.upload(values), stream.empty((3, 4), "float32")
+    stream.copy(source, target)
+    assert np.array_equal(stream.download(target), values)
+    with pytest.raises(MutoscopeError, match="of one shape and dtype"):
+        stream.copy(source, stream.empty((4, 3), "float32"))
+
+
+def test_arrays_speak_both_protocols(stream: CudaStream) -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    ours = stream.upload(values)
+    stream.synchronize()
+    interface = ours.__cuda_array_interface__
+    assert (interface["shape"], interface["typestr"]) == ((2, 3), "<f4")
+    assert ours.__dlpack_device__() == (2, 0)
+    again = stream.adopt(ours)
+    assert (again.pointer, again.shape, again.dtype) == (ours.pointer, (2, 3), "float32")
+    assert np.array_equal(stream.download(again), values)
+
+
+class Foreign:
+    """An array of another library, which speaks `__cuda_array_interface__` alone."""
+
+    def __init__(self, interface: dict[str, object]) -> None:
+        self.__cuda_array_interface__ = interface
+
+
+def test_an_array_with_gaps_is_refused(stream: CudaStream) -> None:
+    ours = stream.upload(np.zeros((4, 6), np.float32))
+    stream.synchronize()
+    interface = {**ours.__cuda_array_interface__, "shape": (4, 3), "strides": (24, 8)}
+    with pytest.raises(MutoscopeError, match="without gaps"):
+        stream.adopt(Foreign(interface))
+
+
+def test_a_host_array_is_refused(stream: CudaStream) -> None:
+    with pytest.raises(MutoscopeError, match="an array on the device is needed"):
+        stream.adopt(np.zeros(3, np.float32))
+
+
+def test_events_order_streams_and_tell_the_time(device: CudaDevice, stream: CudaStream) -> None:
+    with device.stream() as other:
+        output = stream.empty((1 << 20,), "float32")
+        before = stream.record()
+        Ops(stream).standard_normal(3, output)
+        after = stream.record()
+        other.wait(after)
+        values = other.download(output)
+        after.synchronize()
+        assert after.milliseconds_since(before) > 0
+    assert values.tobytes() == standard_normal(3, (1 << 20,)).tobytes()
+
+
+def test_a_graph_runs_when_it_is_launched(stream: CudaStream) -> None:
+    output = stream.upload(np.zeros(1000, np.float32))
+    ops = Ops(stream)
+    ops.standard_normal(1, stream.empty((8,), "float32"))  # loads the kernel
+    graph = stream.capture(lambda: ops.standard_normal(5, output))
+    assert not stream.download(output).any()
+    graph.launch()
+    assert stream.download(output).tobytes() == standard_normal(5, (1000,)).tobytes()
+
+
+def test_a_failed_recording_leaves_the_stream_usable(stream: CudaStream) -> None:
+    def fail() -> None:
+        raise ValueError("stop")
+
+    with contextlib.suppress(MutoscopeError), pytest.raises(ValueError, match="stop"):
+        stream.capture(fail)
+    assert stream.download(stream.upload(np.float32([4]))) == 4
+
+
+def test_too_much_memory_is_one_clear_error(stream: CudaStream) -> None:
+    with pytest.raises(
+        MutoscopeError, match=r"cuMemAllocFromPoolAsync\(.* bytes\) failed: .*MEMORY"
+    ):
+        stream.empty((1 << 42,), "float32")
