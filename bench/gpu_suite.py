@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from ..errors import unknown
+from ..errors import UserError, unknown
 from .machine import describe
 
 SIZES = ((832, 480, 81), (416, 240, 17))
@@ -54,6 +54,16 @@ def ceilings(small: bool) -> dict[str, Any]:
     return measure(device, **({"copied": 1 << 20, "side": 64} if small else {}))
 
 
+def kernels(small: bool) -> dict[str, Any]:
+    """Our kernels: bandwidth beside a copy's, and how far they are from their statements."""
+    from .gpu_kernels import measure
+
+    try:
+        return measure()
+    except UserError as error:
+        raise SkippedError(str(error)) from None
+
+
 def diffusers_eager(small: bool) -> dict[str, Any]:
     """One denoiser pass of diffusers, eager."""
     return _diffusers(small, compiled=False)
@@ -76,6 +86,7 @@ def diffusers_vae(small: bool) -> dict[str, Any]:
 PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
     "environment": environment,
     "ceilings": ceilings,
+    "kernels": kernels,
     "diffusers-eager": diffusers_eager,
     "diffusers-compiled": diffusers_compiled,
     "diffusers-vae": diffusers_vae,
