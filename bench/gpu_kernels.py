@@ -76,9 +76,9 @@ class Bandwidths:
         return {**found, "difference": self._apart(output, standard_normal(7, self.latents))}
 
     def _guided_step(self) -> dict[str, float]:
-        values = self._random(3)
+        noisy, one, other = self._random(3)
         weights = np.array([[1.0, -0.03]])
-        latents, told, untold = (self.stream.upload(value) for value in values)
+        latents, told, untold = map(self.stream.upload, (noisy, one, other))
         coefficients = self.stream.upload(weights.astype(np.float32))
         output, ops = self._room(self.latents), Ops(self.stream)
 
@@ -86,7 +86,7 @@ class Bandwidths:
             ops.guided_step(coefficients, latents, told, [output], unconditional=untold, scale=5.0)
 
         found = self._rate([latents, told, untold, output], step)
-        (wanted,) = guided_step(weights, *values, scale=5.0)
+        (wanted,) = guided_step(weights, noisy, one, other, scale=5.0)
         return {**found, "difference": self._apart(output, wanted)}
 
     def _relative_l1(self) -> dict[str, float]:

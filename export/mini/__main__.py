@@ -38,7 +38,7 @@ def group() -> None:
     "--from",
     "checkpoint",
     type=click.Path(path_type=Path),
-    help="A finished checkpoint to train distill or lora from.",
+    help="A checkpoint, or a part of one, to begin with: for all, vae, distill, lora.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Compile the denoiser (GPU).")
 def train_command(

@@ -1,4 +1,4 @@
-"""A finished checkpoint as the beginning of a workplace, so that its siblings can be trained."""
+"""A checkpoint as the beginning of a workplace: what it has need not be trained again."""
 
 from __future__ import annotations
 
@@ -9,28 +9,45 @@ from pathlib import Path
 from ...errors import UserError
 from .workplace import Workplace
 
-PARTS = {"vae": ("vae",), "dit": ("transformer", "text_encoder", "tokenizer")}
-"""What each stage left of a checkpoint's folders."""
+PARTS = {
+    "vae": ("vae",),
+    "text": ("text_encoder", "tokenizer"),
+    "dit": ("transformer", "text_encoder", "tokenizer"),
+}
+"""What each stage leaves of a checkpoint's folders."""
+
+TAKEN = {"vae": (), "all": ("vae", "text"), "distill": ("vae", "dit"), "lora": ("vae", "dit")}
+"""The stages that are finished by a checkpoint, before which one is to run."""
+
+NEEDED = {"vae": ("vae",), "all": ("vae",)}
+"""Folders that the checkpoint has to have; of siblings all."""
 
 
-def adopt(workplace: Workplace, checkpoint: Path) -> None:
-    """Take a checkpoint's models for those of the finished stages; the first call decides.
+def adopt(workplace: Workplace, checkpoint: Path, stage: str) -> None:
+    """Take a checkpoint's models for those of finished stages, as far as it has them.
+
+    Args:
+        workplace: where they go; what is finished there stays.
+        checkpoint: a diffusers folder, or a part of one.
+        stage: "vae", "all", "distill" or "lora": what is to be trained.
 
     Raises:
-        UserError: the checkpoint is not one, or the workplace has begun models of its own.
+        UserError: the checkpoint lacks what the stage needs, or the workplace has begun models of
+            its own.
     """
-    for name in (part for parts in PARTS.values() for part in parts):
+    for name in NEEDED.get(stage, ("vae", *PARTS["dit"])):
         if not (checkpoint / name).is_dir():
-            raise UserError(f"--from {checkpoint}: it has no folder {name}, so it is no checkpoint")
-    for stage in PARTS:
-        if workplace.finished(stage):
+            raise UserError(f"--from {checkpoint}: it has no folder {name}, which {stage} needs")
+    for taken in TAKEN[stage]:
+        whole = all((checkpoint / name).is_dir() for name in PARTS[taken])
+        if workplace.finished(taken) or not whole:
             continue
-        if workplace.stage(stage).joinpath("state.safetensors").exists():
+        if workplace.stage(taken).joinpath("state.safetensors").exists():
             raise UserError(
-                f"{workplace.path} has a {stage!r} stage of its own under way; "
+                f"{workplace.path} has a {taken!r} stage of its own under way; "
                 "choose another folder with --out, or leave --from out"
             )
-        workplace.finish(stage, partial(_copy, checkpoint, stage))
+        workplace.finish(taken, partial(_copy, checkpoint, taken))
 
 
 def _copy(checkpoint: Path, stage: str, folder: Path) -> None:

@@ -26,6 +26,7 @@ from .sheets import sheet
 from .text_encoder import encode, position_groups, tokenize
 from .tokenizer import load_tokenizer
 from .training import Batch, Metrics, Phase, mix, parameters_of
+from .vae import begin_with
 from .workplace import Workplace
 
 FOREGROUND_WEIGHT = 2.0
@@ -81,17 +82,25 @@ class CaptionedLatents(Dataset[Batch]):
 
 
 class DenoiserTask:
-    """Tell noise from latents."""
+    """Tell noise from latents; from the weights of `checkpoint` on, where it has them."""
 
     name = "dit"
 
-    def __init__(self, recipe: Recipe, workplace: Workplace, device: str) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        workplace: Workplace,
+        device: str,
+        checkpoint: Path | None = None,
+    ) -> None:
         settings = recipe.denoiser
         self.shape = recipe.shapes[0]
         self.shift = settings.shift
         self.text_encoder, self.tokenizer = load_text(workplace.product("text"), device)
         width = self.text_encoder.config.d_model
         self.denoiser = make_denoiser(settings.model, width, recipe.seed).to(device)
+        if checkpoint is not None and (checkpoint / "transformer").is_dir():
+            begin_with(self.denoiser, checkpoint / "transformer")
         self.vae = load_vae(workplace, device)
         self.latents = read_latents(workplace, recipe.shapes, device)
         self.processor = make_paddable(self.denoiser)

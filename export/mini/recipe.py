@@ -278,17 +278,15 @@ def budgets(
 def chosen(stage: str, adopted: bool = False) -> tuple[str, ...]:
     """The stages that a name on the command line stands for.
 
-    Where the denoiser is `adopted`, its siblings need latents first; a style draws its own.
+    Where a checkpoint is `adopted`, its siblings need latents first; a style draws its own.
 
     Raises:
         UserError: it stands for none.
     """
-    if stage == "all" and not adopted:
-        return MAIN
     if stage not in ("all", *MAIN, *SIBLINGS):
         raise UserError(unknown("stage", stage, ["all", *MAIN, *SIBLINGS]))
-    if not adopted:
-        return (stage,)
-    if stage not in SIBLINGS:
-        raise UserError(f"--from is for {', '.join(SIBLINGS)}; {stage!r} begins from nothing")
-    return (stage,) if stage == "lora" else ("latents", stage)
+    if stage == "all":
+        return MAIN
+    if adopted and stage not in ("vae", *SIBLINGS):
+        raise UserError(f"--from is for all, vae, {', '.join(SIBLINGS)}, not for {stage!r}")
+    return ("latents", stage) if adopted and stage == "distill" else (stage,)

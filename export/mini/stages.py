@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import UserError
 from .adopt import adopt
-from .recipe import Budget, Optimisation, Recipe
+from .recipe import MAIN, Budget, Optimisation, Recipe
 from .workplace import Workplace
 
 
@@ -26,7 +26,7 @@ class Order:
         budgets: by stage.
         compile: whether denoisers are compiled, which pays on a GPU.
         save_seconds: how often states are written.
-        checkpoint: whose models are taken for those of the stages before, if any.
+        checkpoint: whose models training begins with, if any.
     """
 
     recipe: Recipe
@@ -48,7 +48,7 @@ def train(names: tuple[str, ...], order: Order) -> None:
     _tune(order.device)
     with order.workplace.claimed(order.recipe), writing(order.workplace.path):
         if order.checkpoint is not None:
-            adopt(order.workplace, order.checkpoint)
+            adopt(order.workplace, order.checkpoint, "all" if names == MAIN else names[-1])
         for name in names:
             if not order.workplace.finished(name):
                 STAGES[name](order)
@@ -57,7 +57,8 @@ def train(names: tuple[str, ...], order: Order) -> None:
 def _vae(order: Order) -> None:
     from .vae import VaeTask
 
-    _learn(order, VaeTask(order.recipe, order.device), order.recipe.vae.optimisation)
+    task = VaeTask(order.recipe, order.device, order.checkpoint)
+    _learn(order, task, order.recipe.vae.optimisation)
 
 
 def _text(order: Order) -> None:
@@ -83,7 +84,7 @@ def _latents(order: Order) -> None:
 def _denoiser(order: Order) -> None:
     from .denoiser import DenoiserTask
 
-    task = DenoiserTask(order.recipe, order.workplace, order.device)
+    task = DenoiserTask(order.recipe, order.workplace, order.device, order.checkpoint)
     if order.compile:
         task.denoiser.compile()
     _learn(order, task, order.recipe.denoiser.optimisation)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ...errors import UserError
 from .clips import Crops, WholeClips, as_clips, as_video, foreground, held_out_clips
 from .recipe import Recipe
 from .sheets import sheet
@@ -25,13 +26,15 @@ KL = (2e-4, 5e-5)
 
 
 class VaeTask:
-    """Reconstruct clips."""
+    """Reconstruct clips; from the weights of `checkpoint` on, where it is given."""
 
     name = "vae"
 
-    def __init__(self, recipe: Recipe, device: str) -> None:
+    def __init__(self, recipe: Recipe, device: str, checkpoint: Path | None = None) -> None:
         vae, shapes = recipe.vae, recipe.shapes
         self.vae = make_vae(vae.model, recipe.seed).to(device)
+        if checkpoint is not None:
+            begin_with(self.vae, checkpoint / "vae")
         self.groups = [(parameters_of(self.vae), 1.0)]
         crops = Crops(shapes, vae.crops, vae.crop_size, vae.crop_frames, mix(recipe.seed, 1))
         whole = WholeClips(shapes, vae.clips, mix(recipe.seed, 2))
@@ -90,6 +93,20 @@ def make_vae(model: Any, seed: int) -> Any:
         vae.quant_conv.bias[unknown:] = LOG_VARIANCE
         vae.quant_conv.weight[unknown:] *= 0.1
     return channels_last(vae)
+
+
+def begin_with(model: Any, folder: Path) -> None:
+    """Give a model of diffusers' the weights of one that was saved.
+
+    Raises:
+        UserError: they are of another model, or cannot be read.
+    """
+    try:
+        saved = type(model).from_pretrained(folder)
+        model.load_state_dict(saved.state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--from: {folder} is not this recipe's model: {reason}") from None
 
 
 def channels_last(vae: Any) -> Any:

@@ -348,10 +348,27 @@ def test_a_checkpoint_is_enough_to_train_a_sibling_from(trained: Path, tmp_path:
     assert files(folder / "distill" / "model" / "vae") == files(checkpoint / "vae")
 
 
-def test_only_siblings_set_out_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--from is for distill, lora; 'all' begins"):
-        chosen("all", adopted=True)
-    with pytest.raises(UserError, match="has no folder vae, so it is no checkpoint"):
+def test_a_training_goes_on_from_a_checkpoint(trained: Path, tmp_path: Path) -> None:
+    checkpoint = trained / "checkpoint" / "model"
+    train(MAIN, order(tmp_path / "all", steps=0, checkpoint=checkpoint))
+    assert not (tmp_path / "all" / "vae" / "log.txt").exists()
+    weights = Path("transformer", "diffusion_pytorch_model.safetensors")
+    # no step was made, so what went in comes out
+    made = tmp_path / "all" / "checkpoint" / "model"
+    assert (made / weights).read_bytes() == (checkpoint / weights).read_bytes()
+
+    part = tmp_path / "part"
+    shutil.copytree(checkpoint / "vae", part / "vae")
+    train(("vae",), order(tmp_path / "vae", steps=0, checkpoint=part))
+    saved = diffusers.AutoencoderKLWan.from_pretrained(tmp_path / "vae" / "vae" / "model")
+    begun = diffusers.AutoencoderKLWan.from_pretrained(part / "vae")
+    assert all(map(torch.equal, saved.parameters(), begun.parameters()))
+
+
+def test_a_checkpoint_must_have_what_a_stage_needs(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--from is for all, vae, distill, lora, not for 'dit'"):
+        chosen("dit", adopted=True)
+    with pytest.raises(UserError, match="it has no folder vae, which lora needs"):
         train(("lora",), order(tmp_path / "run", checkpoint=tmp_path))
 
 

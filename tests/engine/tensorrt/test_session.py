@@ -129,7 +129,7 @@ def test_an_engine_that_cannot_serve_is_built_anew(
         return store.get(spec, "null", lambda: Built(b"anew", "", {}, 0.0, 0.0))
 
     monkeypatch.setattr(sessions, "build_engine", build)
-    with caplog.at_level(logging.INFO), open_denoiser(bundle) as session:
+    with caplog.at_level(logging.INFO, "mutoscope"), open_denoiser(bundle) as session:
         session.run({"x": feed(SMALL)})
     assert caplog.messages == ["building the engine of denoiser, once"]
     assert "deserialize anew" in recorder.calls
