@@ -79,7 +79,9 @@ class Destination:
             UserError: the disk is full, or the system refuses in another way.
         """
         with ExitStack() as stack:
-            encoder = stack.enter_context(EncoderThread(self.writer))
+            encoder = EncoderThread(self.writer)
+            stack.callback(encoder.stop)  # an interruption may come before its exit is registered
+            stack.enter_context(encoder)
             for piece in pieces:
                 for frame in piece:
                     encoder.put(frame)

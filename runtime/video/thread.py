@@ -40,11 +40,11 @@ class EncoderThread:
         self._send(frame)
 
     def __enter__(self) -> Self:
-        self.writer.open()
         try:
+            self.writer.open()
             self._thread.start()
         except BaseException:
-            self._stop()
+            self.stop()
             raise
         return self
 
@@ -59,10 +59,10 @@ class EncoderThread:
                 self._send(None)
                 self._thread.join()
         except BaseException:
-            self._stop()
+            self.stop()
             raise
         if kind is not None:
-            self._stop()
+            self.stop()
         elif self._failure is not None:
             raise self._failure
 
@@ -74,7 +74,8 @@ class EncoderThread:
                 self._queue.put(item, timeout=_POLL_SECONDS)
                 return
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End within a frame and remove what was written; once all is written it does nothing."""
         self.writer.cancel()
         with suppress(queue.Full):
             self._queue.put_nowait(None)

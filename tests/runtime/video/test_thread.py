@@ -176,6 +176,19 @@ def test_failure_to_open_starts_nothing(tmp_path: Path, clip: Clip, writer: Writ
     assert threads() == []
 
 
+def test_an_interruption_while_opening_leaves_nothing(
+    tmp_path: Path, clip: Clip, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: ClipWriter) -> None:
+        assert names(tmp_path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipWriter, "_log_padding", interrupted)
+    with pytest.raises(KeyboardInterrupt), EncoderThread(writer(tmp_path / "c.mp4", clip)):
+        pytest.fail("it did not open")
+    assert names(tmp_path) == []
+
+
 @NAMES
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_exception_leaves_nothing(
