@@ -231,7 +231,8 @@ def _parse(raw: bytes, folder: Path) -> Manifest:
     try:
         return msgspec.convert(head, Manifest)
     except msgspec.ValidationError as error:
-        raise BundleError(f"{where}: {error}; export the bundle again") from None
+        problem = " ".join(str(error).split())  # it quotes names as they are, line breaks too
+        raise BundleError(f"{where}: {problem}; export the bundle again") from None
 
 
 def _inconsistencies(manifest: Manifest) -> Iterator[str]:
