@@ -204,6 +204,12 @@ def test_damaged_bytes_give_clean_errors(
     opens_or_says_why(raw[:place] + junk + (b"" if cut else raw[place:]), bundle_folder)
 
 
+def test_a_line_break_in_a_name_stays_on_one_line(bundle_folder: Path) -> None:
+    whole = json.loads((bundle_folder / "bundle.json").read_text())
+    whole["defaults"]["a\nb"] = 1
+    opens_or_says_why(json.dumps(whole).encode(), bundle_folder)
+
+
 def opens_or_says_why(raw: bytes, folder: Path) -> None:
     path = folder / "bundle.json"
     whole = path.read_bytes()
