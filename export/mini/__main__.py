@@ -40,7 +40,9 @@ def group() -> None:
     type=click.Path(path_type=Path),
     help="A checkpoint, or a part of one, to begin with: for all, vae, distill, lora.",
 )
-@click.option("--compile", "compiled", is_flag=True, help="Compile the denoiser (GPU).")
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Compile the networks: a few minutes, then faster."
+)
 def train_command(
     stage: str,
     out: Path,

@@ -24,7 +24,7 @@ class Order:
         workplace: the folder.
         device: "cpu" or "cuda".
         budgets: by stage.
-        compile: whether denoisers are compiled, which pays on a GPU.
+        compile: whether networks are compiled, which pays where training lasts for many minutes.
         save_seconds: how often states are written.
         checkpoint: whose models training begins with, if any.
     """
@@ -58,6 +58,8 @@ def _vae(order: Order) -> None:
     from .vae import VaeTask
 
     task = VaeTask(order.recipe, order.device, order.checkpoint)
+    if order.compile:
+        task.compile()
     _learn(order, task, order.recipe.vae.optimisation)
 
 

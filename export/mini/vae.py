@@ -15,6 +15,7 @@ from .clips import Crops, WholeClips, as_clips, as_video, foreground, held_out_c
 from .recipe import Recipe
 from .sheets import sheet
 from .training import Batch, Metrics, Phase, mix, parameters_of
+from .whole import decode_whole, encode_whole, make_whole
 
 GAIN = 1.0
 RESIDUAL_GAIN = 0.3
@@ -24,22 +25,34 @@ MSE, L1, GRADIENT = 3.0, 0.5, 0.5
 KL = (2e-4, 5e-5)
 """At the beginning and at the end."""
 
+PASSES = encode_whole, decode_whole
+
 
 class VaeTask:
-    """Reconstruct clips; from the weights of `checkpoint` on, where it is given."""
+    """Reconstruct clips; from the weights of `checkpoint` on, where it is given.
+
+    Those have learnt what crops can teach, so that only whole clips follow.
+    """
 
     name = "vae"
 
     def __init__(self, recipe: Recipe, device: str, checkpoint: Path | None = None) -> None:
         vae, shapes = recipe.vae, recipe.shapes
-        self.vae = make_vae(vae.model, recipe.seed).to(device)
+        self.vae = make_whole(make_vae(vae.model, recipe.seed)).to(device)
         if checkpoint is not None:
             begin_with(self.vae, checkpoint / "vae")
         self.groups = [(parameters_of(self.vae), 1.0)]
         crops = Crops(shapes, vae.crops, vae.crop_size, vae.crop_frames, mix(recipe.seed, 1))
         whole = WholeClips(shapes, vae.clips, mix(recipe.seed, 2))
-        self.phases = (Phase(crops, vae.crop_phase), Phase(whole))
+        self.phases = (Phase(crops, 0.0 if checkpoint else vae.crop_phase), Phase(whole))
         self._shown = held_out_clips(6, shapes[0])[0]
+        default = shapes[0].frames, shapes[0].height, shapes[0].width
+        self._frequent = {default, (vae.crop_frames, vae.crop_size, vae.crop_size)}
+        self._compiled: tuple[Any, Any] | None = None
+
+    def compile(self) -> None:
+        """Compile both passes for the shapes that are met most; it takes a minute for each."""
+        self._compiled = tuple(torch.compile(f, dynamic=False) for f in PASSES)  # type: ignore[assignment]
 
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
@@ -47,10 +60,11 @@ class VaeTask:
         """Pixels, edges and a thin prior on the latents; objects count three times."""
         clips = batch["clips"]
         video = as_video(clips)
-        posterior = self.vae.encode(video).latent_dist
-        mean, log_variance = posterior.mean.float(), posterior.logvar.float()
+        frequent = tuple(clips.shape[1:4]) in self._frequent
+        encode, decode = self._compiled if self._compiled and frequent else PASSES
+        mean, log_variance = encode(self.vae, video)
         noise = torch.randn(mean.shape, generator=random, device=mean.device)
-        made = decode(self.vae, mean + noise * (0.5 * log_variance).exp()).float()
+        made = decode(self.vae, mean + noise * (0.5 * log_variance).exp())
         error = made - video
         weight = 1 + FOREGROUND_WEIGHT * foreground(clips)
         weight = weight / weight.mean()
@@ -117,21 +131,6 @@ def channels_last(vae: Any) -> Any:
         elif isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return vae
-
-
-def decode(vae: Any, latents: Tensor) -> Tensor:
-    """`AutoencoderKLWan.decode` without its last clamp, past which no gradient comes back."""
-    from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
-
-    hidden = vae.post_quant_conv(latents)
-    cache = [None] * sum(isinstance(m, WanCausalConv3d) for m in vae.decoder.modules())
-    frames = [
-        vae.decoder(hidden[:, :, i : i + 1], feat_cache=cache, feat_idx=[0], first_chunk=i == 0)
-        for i in range(hidden.shape[2])
-    ]
-    video: Tensor = torch.cat(frames, 2)
-    size = vae.config.patch_size
-    return video if size is None else unpatchify(video, size)
 
 
 @torch.no_grad()

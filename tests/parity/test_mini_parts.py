@@ -58,17 +58,27 @@ def test_one_padding_token_with_a_bias_stands_for_all_of_them() -> None:
     assert (bare - wanted).abs().max() > 1e-2
 
 
-def test_decoding_is_diffusers_own_without_the_clamp() -> None:
-    from mutoscope.export.mini.vae import decode, make_vae
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("frames", [1, 5, 13])
+def test_the_whole_clip_in_one_pass_is_diffusers_own_pieces(residual: bool, frames: int) -> None:
+    from mutoscope.export.mini.vae import make_vae
+    from mutoscope.export.mini.whole import decode_whole, encode_whole, make_whole
 
-    vae = make_vae(VAE, seed=0)
-    latents = torch.randn(2, 16, 3, 2, 4, generator=torch.Generator().manual_seed(1))
+    model = {**VAE, "dim_mult": [1, 2, 2], "is_residual": residual}
+    theirs, ours = make_vae(model, seed=0), make_whole(make_vae(model, seed=0))
+    random = torch.Generator().manual_seed(1)
+    video = torch.randn(2, 3, frames, 16, 32, generator=random)
     with torch.no_grad():
-        found = decode(vae, latents)
-        wanted = vae.decode(latents).sample
-    assert found.shape == (2, 3, 9, 16, 32)
-    assert found.abs().max() > 1
-    assert torch.equal(found.clamp(-1, 1), wanted)
+        mean, log_variance = encode_whole(ours, video)
+        wanted = theirs.encode(video).latent_dist
+        latents = 3 * torch.randn(mean.shape, generator=random)
+        made = decode_whole(ours, latents)
+        shown = theirs.decode(latents).sample
+    assert made.shape == video.shape
+    assert made.abs().max() > 1  # not clamped
+    assert (mean - wanted.mean).abs().max() < 1e-5
+    assert (log_variance - wanted.logvar).abs().max() < 1e-5
+    assert (made.clamp(-1, 1) - shown).abs().max() < 1e-5
 
 
 def test_objects_are_told_from_backgrounds_by_colour() -> None:
