@@ -19,14 +19,16 @@ from .clips import proportionate
 from .conditioning import by_token, levels, unknown
 from .flow import noised, sample_sigmas, weighted_error
 from .latents import Latents, read_latents, read_statistics
+from .optimizers import Group
 from .padding import LENGTHS, make_paddable, padded
 from .recipe import TIME_STEPS, Recipe
 from .samples import PROMPTS, pipeline, sample
 from .sheets import sheet
 from .text_encoder import encode, position_groups, tokenize
 from .tokenizer import load_tokenizer
-from .training import Batch, Metrics, Phase, mix, parameters_of
+from .training import Batch, Metrics, Phase, mix
 from .vae import begin_with
+from .whole import make_whole
 from .workplace import Workplace
 
 FOREGROUND_WEIGHT = 2.0
@@ -105,7 +107,7 @@ class DenoiserTask:
         self.latents = read_latents(workplace, recipe.shapes, device)
         self.processor = make_paddable(self.denoiser)
         self.groups = [
-            (parameters_of(self.denoiser), 1.0),
+            *denoiser_groups(self.denoiser),
             *position_groups(self.text_encoder, settings.text_rate),
         ]
         self.phases = (
@@ -164,6 +166,13 @@ def make_denoiser(model: Any, text_width: int, seed: int) -> Any:
     return denoiser.train()
 
 
+def denoiser_groups(denoiser: Any) -> list[Group]:
+    """The denoiser's parameters: the matrices of its blocks, and all else."""
+    hidden = [p for p in denoiser.blocks.parameters() if p.ndim == 2]
+    known = set(hidden)
+    return [Group([p for p in denoiser.parameters() if p not in known]), Group(hidden, hidden=True)]
+
+
 def load_denoiser(folder: Path, device: str) -> Any:
     """The denoiser that an earlier stage wrote."""
     from diffusers import WanTransformer3DModel
@@ -188,7 +197,7 @@ def load_vae(workplace: Workplace, device: str) -> Any:
     if workplace.finished("latents"):
         found = read_statistics(workplace.product("latents"))
         vae.register_to_config(latents_mean=found.mean, latents_std=found.std)
-    return vae.eval().requires_grad_(False)
+    return make_whole(vae).eval().requires_grad_(False)
 
 
 def velocity(denoiser: Any, latents: Tensor, sigmas: Tensor, states: Tensor) -> Tensor:

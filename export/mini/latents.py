@@ -22,6 +22,7 @@ from .clips import as_video, draw, foreground, latent_foreground, proportionate
 from .journal import Journal
 from .recipe import SPATIAL, Budget, ClipShape
 from .state import Clock
+from .whole import encode_whole
 from .workplace import Workplace, read_json, write_whole
 
 STAGE = "latents"
@@ -94,7 +95,7 @@ class Latents:
 def encode_clips(vae: Any, clips: Tensor) -> tuple[Tensor, Tensor]:
     """Clips uint8 (n, frames, height, width, 3) → latent means and foreground."""
     with torch.autocast(clips.device.type, torch.bfloat16):
-        means = vae.encode(as_video(clips)).latent_dist.mode().float()
+        means, _ = encode_whole(vae, as_video(clips))
     return means, latent_foreground(foreground(clips), SPATIAL)
 
 
