@@ -89,7 +89,7 @@ def _denoiser(order: Order) -> None:
 
     task = DenoiserTask(order.recipe, order.workplace, order.device, order.checkpoint)
     if order.compile:
-        task.denoiser.compile()
+        task.compile()
     _learn(order, task, order.recipe.denoiser.optimisation)
 
 
