@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import MutoscopeError
 from . import state
+from .attention import CpuAttention
 from .journal import Journal
 from .optimizers import Group, Optimizer
 from .recipe import Budget, Optimisation
@@ -204,14 +204,10 @@ def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def _arithmetic(device: str) -> Iterator[None]:
-    """Matrices in bfloat16; on a CPU attention in parts.
-
-    PyTorch's fused attention is twice as slow there as its parts when gradients are wanted.
-    """
-    fused = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    """Matrices in bfloat16; on a CPU our own attention."""
     with (
         torch.autocast(device, torch.bfloat16),
-        sdpa_kernel(fused if device == "cuda" else SDPBackend.MATH),
+        CpuAttention() if device == "cpu" else nullcontext(),
         warnings.catch_warnings(),
     ):
         # Under autocast RMSNorm's weights stay float32: PyTorch then says that it is not fused.
