@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from mutoscope.errors import MutoscopeError
-from mutoscope.kernels.cuda_core import CudaDevice, CudaStream, open_device
+from mutoscope.kernels.cuda_core import CudaDevice, open_device
+from mutoscope.kernels.cuda_stream import CudaStream
 from mutoscope.kernels.noise import standard_normal
 from mutoscope.kernels.ops import Ops
 
