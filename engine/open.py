@@ -16,7 +16,7 @@ from .session import Session
 if TYPE_CHECKING:
     from .lora import Lora
 
-BACKENDS = ("onnxruntime", "tensorrt", "tensorrt-rtx", "null")
+BACKENDS = ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "null")
 
 
 @dataclass(frozen=True)

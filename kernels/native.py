@@ -47,6 +47,7 @@ def call_driver(call: str, *arguments: int) -> list[Any]:
         MutoscopeError: the status is not success.
     """
     driver = import_cuda("bindings.driver")
+    answers: list[Any]
     status, *answers = getattr(driver, call)(*arguments)
     if status != driver.CUresult.CUDA_SUCCESS:
         raise MutoscopeError(f"{call} failed: {status.name}")

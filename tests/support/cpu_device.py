@@ -1,4 +1,4 @@
-"""A CPU in a GPU's place: the kernels built by the C++ compiler, behind the device layer's protocol.
+"""A CPU in a GPU's place: kernels built by the C++ compiler, behind the device layer's protocol.
 
 A thread of a block is a fiber; see tests/kernels/cuda_on_cpu.h. All is done when it is asked for.
 """

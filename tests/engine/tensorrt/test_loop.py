@@ -33,7 +33,8 @@ def pipe(recorder: Any, onnx_model: Callable[[Bundle, str], Any]) -> Iterator[Pi
     recorder.model = models.__getitem__
     for name in models:
         spec = describe(TENSORRT_RTX, bundle, name, [LatentSize(3, 4, 6)], ["sm_89"])
-        EngineStore().get(spec, "mini", lambda plan=name.encode(): Built(plan, "", {}, 0.0, 0.0))
+        built = Built(name.encode(), "", {}, 0.0, 0.0)
+        EngineStore().get(spec, "mini", lambda built=built: built)
     with mutoscope.load(backend="tensorrt-rtx") as opened:
         yield opened
 
