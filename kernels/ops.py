@@ -182,8 +182,10 @@ class Ops(PictureOps):
         expect_array("mean", mean, (channels,))
         expect_array("std", std, (channels,))
         _expect_frame(latents, index, output)
-        arguments = [latents, mean, std, np.int32(frames), np.int32(index)]
-        self._for_each_channel("latent_frame_take", output, [*arguments, _pixels(output), output])
+        arguments: list[Argument] = [
+            latents, mean, std, np.int32(frames), np.int32(index), _pixels(output), output
+        ]  # fmt: skip
+        self._for_each_channel("latent_frame_take", output, arguments)
 
     def hold_first(self, latents: DeviceArray, first: DeviceArray) -> None:
         """`kernels.latents.hold_first`, in the latents themselves.
@@ -193,7 +195,7 @@ class Ops(PictureOps):
             first: float32 (1, channels, 1, height, width).
         """
         _expect_frame(latents, 0, first)
-        arguments = [first, np.int32(latents.shape[2]), _pixels(first), latents]
+        arguments: list[Argument] = [first, np.int32(latents.shape[2]), _pixels(first), latents]
         self._for_each_channel("latent_frame_hold", first, arguments)
 
     def _for_each_channel(

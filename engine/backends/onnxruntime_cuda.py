@@ -62,8 +62,12 @@ class CudaSession(OnnxRuntimeSession):
 
 
 def providers(stream: Stream) -> list[Provider]:
-    """The first GPU, working on a stream, and the CPU for nodes that it has no kernel for."""
-    return [(CUDA, {"device_id": "0", "user_compute_stream": str(stream.handle)}), CPU]
+    """The first GPU, working on a stream, and the CPU for nodes that it has no kernel for.
+
+    Without TF32: an fp32 bundle is computed in fp32, as everywhere.
+    """
+    on_gpu = {"device_id": "0", "user_compute_stream": str(stream.handle), "use_tf32": "0"}
+    return [(CUDA, on_gpu), CPU]
 
 
 def open_stream() -> Stream:

@@ -91,6 +91,4 @@ def test_a_cuda_part_that_does_not_load_is_told(
     monkeypatch.setattr(onnxruntime_cuda, "CUDA", "CUDAExecutionProvider")
     options = EngineOptions(stream=on_cpu)
     with pytest.raises(UserError, match="ONNX Runtime cannot load its CUDA part"):
-        open_graph(
-            Bundle.open(EMBEDDED), "denoiser", backend="onnxruntime-cuda", options=options
-        )
+        open_graph(Bundle.open(EMBEDDED), "denoiser", backend="onnxruntime-cuda", options=options)
