@@ -20,7 +20,7 @@ from .gpu_engines import GB, Case, timed
 from .quality.similarity import similarity
 
 PROMPT = "a green star moves in a circle on a navy background"
-SMALL = {"width": 48, "height": 32, "frames": 5, "steps": 2}
+SMALL: dict[str, Any] = {"width": 48, "height": 32, "frames": 5, "steps": 2}
 SEED = 5
 CLIPS = 3
 
@@ -30,7 +30,7 @@ def request(*, small: bool) -> dict[str, Any]:
     from .. import load
 
     with load(backend="null") as pipe:
-        settings = settle(Request(prompt=PROMPT, **(SMALL if small else {})), pipe.bundle.manifest)
+        settings = settle(Request.of(PROMPT, SMALL if small else {}), pipe.bundle.manifest)
     names = ("width", "height", "frames", "steps", "guidance_scale")
     return {
         "prompt": PROMPT,

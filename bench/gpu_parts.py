@@ -149,8 +149,8 @@ def export(setting: Setting) -> dict[str, Any]:
 
     checkpoint = setting.work / "wan-checkpoint"
     write(checkpoint, _checkpoint(), TINY if setting.small else WAN_1_3B, device)
-    command = [sys.executable, "-P", "-m", "mutoscope", "export", checkpoint, setting.bundle]
-    command += ["--precision", "fp16", "--graphs", "denoiser"]
+    command = [sys.executable, "-P", "-m", "mutoscope", "export", "--precision", "fp16"]
+    command += ["--graphs", "denoiser", str(checkpoint), str(setting.bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])

@@ -87,7 +87,8 @@ def _here(name: str, setting: Setting) -> dict[str, Any]:
 
 def _apart(name: str, setting: Setting, seconds: int) -> dict[str, Any]:
     """A part's result, from a new process, whatever becomes of that process."""
-    command = [sys.executable, "-P", "-m", __spec__.name, "--one", name, "--work", setting.work]
+    command = [sys.executable, "-P", "-m", __spec__.name, "--one", name]
+    command += ["--work", str(setting.work)]
     if setting.small:
         command.append("--small")
     began = time.monotonic()
