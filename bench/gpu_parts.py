@@ -7,31 +7,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..engine import Bundle
 from ..engine.profiles import LatentSize
 from ..errors import UserError
 from ..kernels.cuda_core import open_device
 from .gpu_engines import GPU_BACKENDS, Case, denoiser, found
+from .gpu_environment import card, installed
 from .machine import describe
 from .wan_layout import TINY, WAN_1_3B, Size, operations
 
 BACKENDS = ("onnxruntime", *GPU_BACKENDS)
 SIZES = (Size(416, 240, 17), Size(832, 480, 81))
 TINY_SIZES = (Size(64, 32, 5), Size(32, 64, 9))
-GPU_FACTS = "name,driver_version,memory.total,power.limit,clocks.max.sm,compute_cap"
-PACKAGES = (
-    "torch", "diffusers", "cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc", "onnxruntime-gpu",
-    "tensorrt", "tensorrt-rtx",
-)  # fmt: skip
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = ROOT / "tests" / "data" / "mini-wan"
 GPU_TESTS = ("tests/gpu", "tests/kernels", "tests/runtime/test_arithmetic.py")
@@ -71,15 +66,7 @@ class Setting:
 
 def environment(setting: Setting) -> dict[str, Any]:
     """The card by its driver, and the machine."""
-    command = ["nvidia-smi", f"--query-gpu={GPU_FACTS}", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        card = None
-    else:
-        values = told.stdout.splitlines()[0].split(", ")
-        card = dict(zip(GPU_FACTS.split(","), values, strict=True))
-    return {"gpu": card, **describe(), "packages": dict(_installed())}
+    return {"gpu": card(), **describe(), "packages": installed()}
 
 
 def backends(setting: Setting) -> dict[str, Any]:
@@ -168,7 +155,7 @@ def embedded(setting: Setting, *, backend: str) -> dict[str, Any]:
     for batch in (1, 2):
         case = Case(embedded_bundle(), size, batch)
         figures[f"batch {batch}"] = denoiser(backend, case, beside_cpu=True)
-    return figures
+    return figures | _placed(backend, case)
 
 
 def wan(setting: Setting, *, backend: str, index: int) -> dict[str, Any]:
@@ -179,9 +166,11 @@ def wan(setting: Setting, *, backend: str, index: int) -> dict[str, Any]:
     if backend not in GPU_BACKENDS and not setting.small:
         raise SkippedError("a denoiser of this size is for GPUs")
     size = setting.sizes[index]
-    figures = denoiser(backend, Case(setting.bundle, LatentSize(*size.latent)))
+    case = Case(setting.bundle, LatentSize(*size.latent))
+    figures = denoiser(backend, case)
     rate = operations(TINY if setting.small else WAN_1_3B, size.tokens) / figures["run_ms"] / 1e9
-    return {"size": size.name, "tokens": size.tokens, **figures, "tflop_s": round(rate, 3)}
+    figures |= {"tflop_s": round(rate, 3)} | ({} if index else _placed(backend, case))
+    return {"size": size.name, "tokens": size.tokens, **figures}
 
 
 def clip(setting: Setting, *, backend: str) -> dict[str, Any]:
@@ -203,10 +192,16 @@ def _torch_device(setting: Setting) -> str:
     raise SkippedError("PyTorch finds no CUDA device")
 
 
-def _installed() -> Iterator[tuple[str, str]]:
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            yield package, metadata.version(package)
+def _placed(backend: str, case: Case) -> dict[str, Any]:
+    """The nodes of a denoiser by the provider that runs them, where ONNX Runtime has a GPU."""
+    if backend != "onnxruntime-cuda":
+        return {}
+    from ..engine.backends.onnxruntime_cuda import open_stream, providers
+    from .gpu_placement import placement
+
+    bundle = Bundle.open(case.bundle)
+    path = bundle.file(bundle.graph("denoiser").file)
+    return {"nodes": placement(path, providers(open_stream()), case.feeds(bundle))}
 
 
 def _needs_device() -> None:

@@ -13,6 +13,8 @@ from cpu_device import CpuStream
 from mutoscope.bench import gpu_engines, gpu_loop, gpu_parts
 from mutoscope.bench.gpu_engines import Case, denoiser, found, timed
 from mutoscope.bench.gpu_parts import Setting, SkippedError
+from mutoscope.bench.gpu_placement import placement
+from mutoscope.engine import Bundle
 from mutoscope.engine.backends import tensorrt
 from mutoscope.engine.profiles import LatentSize
 
@@ -72,6 +74,15 @@ def test_a_card_that_is_not_built_for_is_told(
     assert what["reason"].startswith("unknown compute capability 'sm_90'")
     with pytest.raises(SkippedError, match="unknown compute capability 'sm_90'"):
         gpu_parts.embedded(Setting(tmp_path), backend="tensorrt-rtx")
+
+
+def test_nodes_are_counted_by_who_ran_them() -> None:
+    bundle = Bundle.open(EMBEDDED)
+    path = bundle.file(bundle.graph("denoiser").file)
+    nodes = placement(path, ["CPUExecutionProvider"], SMALL.feeds(bundle))
+    assert list(nodes) == ["CPU"]
+    assert nodes["CPU"]["Attention"] == 2 * bundle.manifest.denoiser.layers
+    assert next(iter(nodes["CPU"].values())) == max(nodes["CPU"].values())
 
 
 def test_a_missing_package_is_told() -> None:
