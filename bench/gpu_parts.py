@@ -77,7 +77,7 @@ def backends(setting: Setting) -> dict[str, Any]:
 def tests(setting: Setting) -> dict[str, Any]:
     """The tests that want a GPU."""
     _needs_device()
-    command = [sys.executable, "-m", "pytest", "--gpu", "-q", "-p", "no:cacheprovider", *GPU_TESTS]
+    command = [sys.executable, "-P", "-m", "pytest", "--gpu", "-k", "gpu", "-q", *GPU_TESTS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout[-4000:] + done.stderr[-1000:])

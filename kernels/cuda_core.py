@@ -56,11 +56,15 @@ class CudaDevice:
         with native_errors("cuDriverGetVersion"):
             return int(import_cuda("core").system.get_user_mode_driver_version()[0])
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it has."""
+        return self._memory()[1]
+
     def memory_in_use(self) -> int:
         """Bytes of its memory that are taken, by this process and all others."""
-        self.set_current()
-        free, total = call_driver("cuMemGetInfo")
-        return int(total) - int(free)
+        free, total = self._memory()
+        return total - free
 
     def set_current(self) -> None:
         """Make it the calling thread's; a stream's own methods do."""
@@ -85,3 +89,8 @@ class CudaDevice:
                 self._modules[source] = import_cuda("core").ObjectCode.from_cubin(cubin)
         with native_errors(f"cuLibraryGetKernel({name})"):
             return self._modules[source].get_kernel(name)
+
+    def _memory(self) -> tuple[int, int]:
+        self.set_current()
+        free, total = call_driver("cuMemGetInfo")
+        return int(free), int(total)

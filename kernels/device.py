@@ -138,6 +138,10 @@ class Device(Protocol):
     def driver(self) -> int:
         """The major version of CUDA that its driver is of."""
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it has."""
+
     def memory_in_use(self) -> int:
         """Bytes of its memory that are taken, by this process and all others."""
 

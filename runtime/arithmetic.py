@@ -6,6 +6,7 @@ bring down.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -41,6 +42,10 @@ class Prediction(Generic[A]):
 
 class Arithmetic(Protocol[A]):
     """On arrays of one kind; float32 but for pictures, latents (1, channels, frames, h, w)."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that there are, free or not, where the arrays lie."""
 
     def array(self, values: Array) -> A:
         """Values of the host, where the others lie."""
@@ -84,6 +89,11 @@ class Arithmetic(Protocol[A]):
 
 class HostArithmetic:
     """NumPy's."""
+
+    @property
+    def memory(self) -> int:
+        """The machine's."""
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def array(self, values: Array) -> Array:
         """The values themselves."""

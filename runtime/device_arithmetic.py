@@ -22,6 +22,11 @@ class DeviceArithmetic:
         self.stream = stream
         self._ops = Ops(stream)
 
+    @property
+    def memory(self) -> int:
+        """The device's."""
+        return self.stream.device.memory
+
     def array(self, values: Array) -> DeviceArray:
         """A copy."""
         return self.stream.upload(values)

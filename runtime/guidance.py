@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -61,13 +60,12 @@ class GuidedDenoiser(Generic[A]):
         return outputs["sample"]
 
 
-def fits_batched(manifest: Manifest, latent_shape: tuple[int, ...]) -> bool:
-    """Whether two predictions at once stay within a quarter of the machine's memory.
+def fits_batched(manifest: Manifest, latent_shape: tuple[int, ...], memory: int) -> bool:
+    """Whether two predictions at once stay within a quarter of the memory, in bytes.
 
     The whole memory counts, not what is free just now: the same machine always decides the same,
     so that its results stay the same bit for bit.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return 2 * working_memory(manifest, latent_shape) <= memory // 4
 
 

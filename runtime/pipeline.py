@@ -126,7 +126,7 @@ class Pipeline(Closing):
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
         with account.stage("open"):
             session = self.sessions("denoiser")
-        batched = fits_batched(self.bundle.manifest, settings.latent_shape)
+        batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
         given = self._condition(settings.image, account)
         predict = GuidedDenoiser(
             session, arithmetic, positive, negative, settings.guidance_scale, batched, given

@@ -72,6 +72,7 @@ def test_another_thread_can_make_a_clip(pipe: Pipeline) -> None:
 
 
 def test_a_clip_goes_to_a_file(pipe: Pipeline, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV")
     clip = pipe(PROMPT, output=tmp_path / "clip.mp4", **OPTIONS)
     assert len(clip.frames) == pipe.bundle.manifest.defaults.frames
 

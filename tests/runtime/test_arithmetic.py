@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,12 @@ def test_pictures(device: Any) -> None:
     latents, matrix, bias = random(1, 4, 3, 5, 7), random(3, 4, seed=1), random(3, seed=2)
     got = device.preview(*map(device.array, (latents, matrix, bias)))
     np.testing.assert_array_equal(got, HOST.preview(latents, matrix, bias))
+
+
+def test_memory_is_in_bytes(device: Any) -> None:
+    assert 1 << 30 <= device.memory <= 1 << 46
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    assert HOST.memory == 1024 * int(lines["MemTotal"].split()[0])
 
 
 def test_an_array_is_read_on_the_host(device: Any) -> None:

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 from mutoscope.engine.manifest import Manifest
-from mutoscope.runtime import guidance
 from mutoscope.runtime.arithmetic import HostArithmetic
 from mutoscope.runtime.conditioning import Conditioning
 from mutoscope.runtime.guidance import GuidedDenoiser, fits_batched, working_memory
@@ -72,15 +71,13 @@ def test_what_is_given_has_no_time(batched: bool, rows: int) -> None:
     assert [timestep.tolist() for timestep in seen] == [[[0, 10, 10]] * rows] * (2 // rows)
 
 
-def test_batching_goes_by_memory(
-    bundle_manifest: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batching_goes_by_memory(bundle_manifest: Manifest) -> None:
     shape = (1, 4, 2, 4, 4)
     # 2x2x2 tokens: 8 of hidden size 8, 16 of feed-forward, 2 heads of 8x8 scores held twice
     assert working_memory(bundle_manifest, shape) == 4 * (8 * (8 * 8 + 16) + 2 * 2 * 8 * 8)
-    assert fits_batched(bundle_manifest, shape)
-    monkeypatch.setattr(guidance.os, "sysconf", lambda name: 100)
-    assert not fits_batched(bundle_manifest, shape)
+    enough = 4 * 2 * working_memory(bundle_manifest, shape)
+    assert fits_batched(bundle_manifest, shape, enough)
+    assert not fits_batched(bundle_manifest, shape, enough - 4)
 
 
 def test_long_text_counts(bundle_manifest: Manifest) -> None:

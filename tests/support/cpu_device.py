@@ -65,7 +65,12 @@ class CpuStream:
         self._library = cache(lambda source: build(read_source(source), folder / source))
         self.calls: list[str] = []
         self.device = SimpleNamespace(
-            name="a CPU", arch="sm_89", driver=13, set_current=lambda: None, stream=lambda: self
+            name="a CPU",
+            arch="sm_89",
+            driver=13,
+            memory=8 << 30,
+            set_current=lambda: None,
+            stream=lambda: self,
         )
 
     def empty(self, shape: Sequence[int], dtype: str) -> CpuArray:
