@@ -6,39 +6,116 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from .baseline import Baseline
 from .measure import Measurement
 
 
-def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """One flat record a measurement; times in milliseconds."""
-    return [
-        {
-            "stage": m.stage,
-            "mean_ms": round(1e3 * m.mean, 3),
-            "sd_ms": round(1e3 * m.deviation, 3),
-            "repetitions": len(m.seconds),
-            "scope": m.scope,
+@dataclass(frozen=True)
+class Run:
+    """What was measured with one combination of settings.
+
+    Attributes:
+        facts: the settings, and what else holds for this run alone.
+        measurements: of its stages.
+    """
+
+    facts: dict[str, Any]
+    measurements: Sequence[Measurement]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Runs on one machine.
+
+    Attributes:
+        runs: each with the same facts, by name.
+        machine: facts that hold for all.
+        baseline: what to set them against, if anything.
+    """
+
+    runs: Sequence[Run]
+    machine: dict[str, Any]
+    baseline: Baseline | None = None
+
+    @property
+    def varied(self) -> list[str]:
+        """The facts that differ between runs."""
+        first = self.runs[0].facts
+        return [name for name in first if any(r.facts[name] != first[name] for r in self.runs)]
+
+    def rows(self, run: Run) -> list[dict[str, Any]]:
+        """One flat record a measurement; times in milliseconds."""
+        return [
+            {
+                "stage": m.stage,
+                "mean_ms": round(1e3 * m.mean, 3),
+                "sd_ms": round(1e3 * m.deviation, 3),
+                "repetitions": len(m.seconds),
+                "scope": m.scope,
+                **self._compared(run, m),
+            }
+            for m in run.measurements
+        ]
+
+    def _compared(self, run: Run, measured: Measurement) -> dict[str, float | None]:
+        if self.baseline is None:
+            return {}
+        found = self.baseline.ratio(run.facts, measured)
+        return {
+            "ratio": found and round(found.value, 4),
+            "ratio_sd": found and round(found.spread, 4),
         }
-        for m in measurements
-    ]
 
 
-def as_markdown(measurements: Sequence[Measurement], facts: dict[str, Any]) -> str:
-    """A table, and below it what it was measured on."""
-    lines = ["| stage | ms (mean ± sd) | n | what |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {m.stage} | {1e3 * m.mean:.1f} ± {1e3 * m.deviation:.1f} | {len(m.seconds)} "
-        f"| {m.scope} |"
-        for m in measurements
-    ]
-    return "\n".join([*lines, "", facts_line(facts)])
+def as_markdown(report: Report) -> str:
+    """A table, and below it what it was measured on; settings that vary have columns."""
+    varied = report.varied
+    compared = ["ratio to before"] if report.baseline else []
+    header = [*varied, "stage", "ms (mean ± sd)", *compared, "n", "what"]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for run in report.runs:
+        for row in report.rows(run):
+            time = f"{row['mean_ms']:.1f} ± {row['sd_ms']:.1f}"
+            ratio = [_ratio(row)] if report.baseline else []
+            own = [run.facts[name] for name in varied]
+            lines.append(
+                _line([*own, row["stage"], time, *ratio, row["repetitions"], row["scope"]])
+            )
+    shared = {k: v for k, v in report.runs[0].facts.items() if k not in varied}
+    return "\n".join([*lines, "", facts_line({**shared, **report.machine})])
 
 
-def as_csv(measurements: Sequence[Measurement], facts: dict[str, Any]) -> str:
+def _ratio(row: dict[str, Any]) -> str:
+    return "–" if row["ratio"] is None else f"{row['ratio']:.3f} ± {row['ratio_sd']:.3f}"
+
+
+def _line(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def as_csv(report: Report) -> str:
     """One line a measurement, the facts repeated on each."""
-    return csv_lines([{**row, **facts} for row in rows(measurements)])
+    return csv_lines(
+        [{**row, **run.facts, **report.machine} for run in report.runs for row in report.rows(run)]
+    )
+
+
+def as_json(report: Report) -> str:
+    """One object: the machine, and the runs with their facts and every single time."""
+    runs = [
+        {
+            **run.facts,
+            "measurements": [
+                {**row, "seconds": list(m.seconds)}
+                for row, m in zip(report.rows(run), run.measurements, strict=True)
+            ],
+        }
+        for run in report.runs
+    ]
+    return json.dumps({**report.machine, "runs": runs})
 
 
 def facts_line(facts: dict[str, Any]) -> str:
@@ -53,15 +130,6 @@ def csv_lines(table: Sequence[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue().rstrip("\n")
-
-
-def as_json(measurements: Sequence[Measurement], facts: dict[str, Any]) -> str:
-    """One object: the facts, and the records with every single time."""
-    records = [
-        {**row, "seconds": list(m.seconds)}
-        for row, m in zip(rows(measurements), measurements, strict=True)
-    ]
-    return json.dumps({**facts, "measurements": records})
 
 
 FORMATS = {"md": as_markdown, "csv": as_csv, "json": as_json}

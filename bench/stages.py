@@ -43,18 +43,9 @@ class Stages:
     options: dict[str, Any]
     arguments: list[str]
 
-    @property
-    def all(self) -> dict[str, Callable[[], Measurement]]:
-        """Every stage by its name, in the order of a request."""
-        return {
-            "text": self.text,
-            "denoise step": self.denoise_step,
-            "vae first frame": self.vae_first,
-            "vae next frames": self.vae_next,
-            "encode": self.encode,
-            "clip": self.clip,
-            "cold start": self.cold_start,
-        }
+    def __call__(self, stage: str) -> Measurement:
+        """Measure one of `STAGES`."""
+        return STAGES[stage](self)
 
     def text(self) -> Measurement:
         """The text encoder, without its cache."""
@@ -129,6 +120,18 @@ class Stages:
         stream = self.pipe.stream(PROMPT, **{**self.options, "steps": 1})
         next(stream)
         return stream.latents
+
+
+STAGES: dict[str, Callable[[Stages], Measurement]] = {
+    "text": Stages.text,
+    "denoise step": Stages.denoise_step,
+    "vae first frame": Stages.vae_first,
+    "vae next frames": Stages.vae_next,
+    "encode": Stages.encode,
+    "clip": Stages.clip,
+    "cold start": Stages.cold_start,
+}
+"""Every stage by its name, in the order of a request."""
 
 
 def generate(arguments: list[str]) -> dict[str, Any]:

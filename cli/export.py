@@ -36,6 +36,12 @@ from ..export.verify import VerifyError, table
     multiple=True,
     help="Change the default request, e.g. width=64; may be repeated.",
 )
+@click.option(
+    "--max-sequence-length",
+    type=int,
+    metavar="TOKENS",
+    help="What prompts are padded or cut to; by default what the family was trained on.",
+)
 @click.option("--name", help="Of the bundle; by default its folder's.")
 @click.option("--license", "license_name", metavar="SPDX", help="Of the weights, e.g. Apache-2.0.")
 @click.option("--verify", is_flag=True, help="Compare every graph, and a clip, with PyTorch.")

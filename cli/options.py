@@ -103,6 +103,10 @@ SWEPT = ("bundle", "backend", "scheduler", "shift", "steps", "guidance_scale")
 """What a sweep can take several values of; the first changes slowest."""
 
 
+TIMED = (*SWEPT, "size", "frames", "threads")
+"""What a sweep of times can take several values of."""
+
+
 def request_options(function: Function) -> Function:
     """What to make: the fields of `Request`, but for the prompt."""
     return _with(function, REQUEST)
@@ -114,7 +118,7 @@ def engine_options(function: Function) -> Function:
 
 
 def sweep_options(function: Function) -> Function:
-    """Both; those of `SWEPT` give a tuple of values, with commas between them or given again."""
+    """Both; those of `TIMED` give a tuple of values, with commas between them or given again."""
     return _with(function, [_swept(option) for option in [*REQUEST, *ENGINE]])
 
 
@@ -154,7 +158,7 @@ def _with(function: Function, options: list[Option]) -> Function:
 
 def _swept(option: Option) -> Option:
     names, about = option
-    if names[-1].lstrip("-") not in SWEPT:
+    if names[-1].lstrip("-") not in TIMED:
         return option
     several: dict[str, Any] = {
         "type": Several(about.get("type", str)),

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +56,7 @@ class Options:
         precision: of the graphs; what has to stay fp32 in fp16 does.
         graphs: names of the graphs to export; none means all. The denoiser is always there.
         defaults: `KEY=VALUE` changes of the default request.
+        max_sequence_length: tokens that every prompt is padded or cut to; none is the family's own.
         name: of the bundle; the target folder's by default.
         license: of the weights, as an SPDX expression.
         verify: compare every graph, and a clip, with PyTorch.
@@ -65,6 +66,7 @@ class Options:
     precision: Precision = "fp32"
     graphs: Sequence[str] = ()
     defaults: Sequence[str] = ()
+    max_sequence_length: int | None = None
     name: str | None = None
     license: str | None = None
     verify: bool = False
@@ -140,7 +142,7 @@ def make_plan(checkpoint: Checkpoint, target: Path, options: Options) -> Plan:
 
     family = families.find(checkpoint)
     family.check(checkpoint)
-    facts = family.facts(checkpoint)
+    facts = _shortened(family.facts(checkpoint), options.max_sequence_length)
     defaults = change_defaults(family.defaults(checkpoint), options.defaults)
     check_defaults(defaults, facts)
     graphs = _choose(family.graphs(checkpoint, options.precision), options.graphs)
@@ -155,6 +157,17 @@ def make_plan(checkpoint: Checkpoint, target: Path, options: Options) -> Plan:
         scheduler=scheduler(checkpoint),
         defaults=defaults,
     )
+
+
+def _shortened(facts: Facts, tokens: int | None) -> Facts:
+    if tokens is None:
+        return facts
+    if not 1 <= tokens <= facts.text.max_tokens:
+        raise UserError(
+            f"a prompt of {tokens} tokens is not one of 1 to {facts.text.max_tokens}, "
+            "which this family takes"
+        )
+    return replace(facts, text=msgspec.structs.replace(facts.text, max_tokens=tokens))
 
 
 def _choose(graphs: Sequence[Graph], names: Sequence[str]) -> tuple[Graph, ...]:

@@ -58,7 +58,8 @@ class Comparison:
 class ClipRequest:
     """A clip to make twice: with the bundle, and with PyTorch from the same noise.
 
-    An image is uint8 (height, width, 3), of the clip's size.
+    An image is uint8 (height, width, 3), of the clip's size; the prompt is padded to
+    `max_sequence_length` tokens.
     """
 
     prompt: str
@@ -68,6 +69,7 @@ class ClipRequest:
     steps: int
     guidance_scale: float
     latents: NDArray[np.float32]
+    max_sequence_length: int
     image: NDArray[np.uint8] | None = None
 
 
@@ -125,7 +127,8 @@ def clip_check(bundle: Bundle, sessions: Any, reference: Reference, request: Cli
     """The likeness of a whole clip."""
     from ..runtime.pipeline import Pipeline
 
-    options = {k: v for k, v in vars(request).items() if k != "prompt"}
+    told = {"prompt", "max_sequence_length"}
+    options = {k: v for k, v in vars(request).items() if k not in told}
     clip = Pipeline(bundle, sessions)(request.prompt, **options)
     value = shorten(psnr(clip.frames, reference.clip(request)))
     bound = PSNR[bundle.precision]
@@ -166,6 +169,7 @@ def smallest_request(manifest: Manifest) -> ClipRequest:
         steps=6,
         guidance_scale=manifest.defaults.guidance_scale,
         latents=noise.astype(np.float32),
+        max_sequence_length=manifest.text.max_tokens,
     )
 
 

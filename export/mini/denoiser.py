@@ -19,14 +19,16 @@ from .clips import proportionate
 from .conditioning import by_token, levels, unknown
 from .flow import noised, sample_sigmas, weighted_error
 from .latents import Latents, read_latents, read_statistics
+from .optimizers import Group
 from .padding import LENGTHS, make_paddable, padded
 from .recipe import TIME_STEPS, Recipe
 from .samples import PROMPTS, pipeline, sample
 from .sheets import sheet
 from .text_encoder import encode, position_groups, tokenize
 from .tokenizer import load_tokenizer
-from .training import Batch, Metrics, Phase, mix, parameters_of
+from .training import Batch, Metrics, Phase, mix
 from .vae import begin_with
+from .whole import make_whole
 from .workplace import Workplace
 
 FOREGROUND_WEIGHT = 2.0
@@ -95,6 +97,7 @@ class DenoiserTask:
     ) -> None:
         settings = recipe.denoiser
         self.shape = recipe.shapes[0]
+        self._default = self.shape.latent
         self.shift = settings.shift
         self.text_encoder, self.tokenizer = load_text(workplace.product("text"), device)
         width = self.text_encoder.config.d_model
@@ -104,8 +107,9 @@ class DenoiserTask:
         self.vae = load_vae(workplace, device)
         self.latents = read_latents(workplace, recipe.shapes, device)
         self.processor = make_paddable(self.denoiser)
+        self._compiled: Any = None
         self.groups = [
-            (parameters_of(self.denoiser), 1.0),
+            *denoiser_groups(self.denoiser),
             *position_groups(self.text_encoder, settings.text_rate),
         ]
         self.phases = (
@@ -121,6 +125,10 @@ class DenoiserTask:
             ),
         )
 
+    def compile(self) -> None:
+        """Compile the denoiser for the batches met most: the default shape, nothing given."""
+        self._compiled = torch.compile(self.denoiser, dynamic=False)
+
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
@@ -130,8 +138,11 @@ class DenoiserTask:
         level = sample_sigmas(len(clean), random, self.shift)
         sigmas = levels(level, clean.shape[2], bool(batch["given"]))
         states = encode(self.text_encoder, batch["tokens"], batch["mask"])
+        frequent = self._compiled is not None and clean.shape[2:] == self._default
+        frequent = frequent and not bool(batch["given"])
+        denoiser = self._compiled if frequent else self.denoiser
         with padded(self.processor, batch["mask"], batch["lengths"]):
-            found = velocity(self.denoiser, noised(clean, sigmas, noise), sigmas, states)
+            found = velocity(denoiser, noised(clean, sigmas, noise), sigmas, states)
         wanted = noise - clean
         shown = unknown(sigmas)
         error = weighted_error(found, wanted, shown * (1 + FOREGROUND_WEIGHT * mask))
@@ -164,6 +175,13 @@ def make_denoiser(model: Any, text_width: int, seed: int) -> Any:
     return denoiser.train()
 
 
+def denoiser_groups(denoiser: Any) -> list[Group]:
+    """The denoiser's parameters: the matrices of its blocks, and all else."""
+    hidden = [p for p in denoiser.blocks.parameters() if p.ndim == 2]
+    known = set(hidden)
+    return [Group([p for p in denoiser.parameters() if p not in known]), Group(hidden, hidden=True)]
+
+
 def load_denoiser(folder: Path, device: str) -> Any:
     """The denoiser that an earlier stage wrote."""
     from diffusers import WanTransformer3DModel
@@ -188,7 +206,7 @@ def load_vae(workplace: Workplace, device: str) -> Any:
     if workplace.finished("latents"):
         found = read_statistics(workplace.product("latents"))
         vae.register_to_config(latents_mean=found.mean, latents_std=found.std)
-    return vae.eval().requires_grad_(False)
+    return make_whole(vae).eval().requires_grad_(False)
 
 
 def velocity(denoiser: Any, latents: Tensor, sigmas: Tensor, states: Tensor) -> Tensor:

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from .assemble import assemble
 from .conditioning import levels, unknown, with_given
-from .denoiser import gather, velocity
+from .denoiser import denoiser_groups, gather, velocity
 from .flow import weighted_error
 from .latents import read_latents
 from .padding import make_paddable, padded
 from .recipe import Recipe
 from .samples import GUIDANCE, PROMPTS, pipeline, sample, scheduler
 from .sheets import sheet
-from .training import Batch, Metrics, mix, parameters_of
+from .training import Batch, Metrics, mix
 from .tuning import Trained, captioned
 from .workplace import Workplace
 
@@ -52,7 +52,7 @@ class DistilledTask:
         self.teacher_padding = make_paddable(self.teacher)
         self.shape = recipe.shapes[0]
         self.latents = read_latents(workplace, recipe.shapes, device)
-        self.groups = [(parameters_of(self.student), 1.0)]
+        self.groups = denoiser_groups(self.student)
         self.phases = captioned(
             self.latents,
             self.trained,

@@ -19,6 +19,7 @@ from .clips import draw
 from .denoiser import FOREGROUND_WEIGHT, SHEET_STEPS, gather, velocity
 from .flow import noised, sample_sigmas, weighted_error
 from .latents import Latents, encode_clips
+from .optimizers import Group
 from .padding import padded
 from .recipe import Recipe
 from .samples import PROMPTS, pipeline, sample
@@ -49,7 +50,7 @@ class LoraTask:
         self.shape = recipe.shapes[0]
         self.shift = recipe.denoiser.shift
         self.layers = insert(self.denoiser, mix(recipe.seed, 9), device)
-        self.groups = [(parameters_of(*self.layers.values()), 1.0)]
+        self.groups = [Group(parameters_of(*self.layers.values()))]
         self.latents = [self._draw(recipe)]
         self.phases = captioned(
             self.latents,

@@ -39,8 +39,14 @@ class ClipShape:
     @property
     def tokens(self) -> int:
         """How many tokens the denoiser sees, at its patches of 2x2."""
-        latent_frames = 1 + (self.frames - 1) // TEMPORAL
-        return latent_frames * (self.height // SPATIAL // 2) * (self.width // SPATIAL // 2)
+        frames, height, width = self.latent
+        return frames * (height // 2) * (width // 2)
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """Frames, height and width of the latents."""
+        frames = 1 + (self.frames - 1) // TEMPORAL
+        return frames, self.height // SPATIAL, self.width // SPATIAL
 
 
 SHAPES = (

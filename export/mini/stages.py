@@ -73,11 +73,12 @@ def _latents(order: Order) -> None:
     from .denoiser import load_vae
     from .latents import SHARDS, Shards, encode_shards, own_statistics, write_statistics
     from .training import mix
+    from .vae import channels_last
 
     recipe, workplace = order.recipe, order.workplace
     shards = Shards(recipe.shapes, recipe.shard, mix(recipe.seed, 4))
     folder = workplace.stage("latents")
-    vae = load_vae(workplace, order.device)
+    vae = channels_last(load_vae(workplace, order.device))
     encode_shards(vae, shards, folder, order.budgets["latents"], recipe.workers)
     known = own_statistics(vae)
     workplace.finish("latents", partial(write_statistics, folder / SHARDS, known))
@@ -88,7 +89,7 @@ def _denoiser(order: Order) -> None:
 
     task = DenoiserTask(order.recipe, order.workplace, order.device, order.checkpoint)
     if order.compile:
-        task.denoiser.compile()
+        task.compile()
     _learn(order, task, order.recipe.denoiser.optimisation)
 
 

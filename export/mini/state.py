@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...errors import UserError
+from .optimizers import Optimizer
 from .workplace import write_whole
 
 FILE = "state.safetensors"
@@ -35,12 +36,12 @@ def save_state(
     clock: Clock,
     parameters: Sequence[Tensor],
     average: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
 ) -> None:
     """Write the state; one that is already there stays until the new one is whole."""
     tensors = {f"parameter.{i}": tensor for i, tensor in enumerate(parameters)}
     tensors |= {f"average.{i}": tensor for i, tensor in enumerate(average)}
-    for i, moments in optimizer.state_dict()["state"].items():
+    for i, moments in optimizer.moments().items():
         tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in moments.items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     told = {"step": str(clock.step), "seconds": json.dumps(clock.seconds)}
@@ -51,7 +52,7 @@ def load_state(
     folder: Path,
     parameters: Sequence[Tensor],
     average: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
 ) -> Clock:
     """Take up the state that lies in the folder; a fresh clock where there is none.
 
@@ -67,14 +68,12 @@ def load_state(
             for i, (parameter, mean) in enumerate(zip(parameters, average, strict=True)):
                 parameter.copy_(file.get_tensor(f"parameter.{i}"))
                 mean.copy_(file.get_tensor(f"average.{i}"))
-            moments = _moments(file, parameters)
+            optimizer.remember(_moments(file, parameters))
             clock = Clock(int(told["step"]), float(told["seconds"]))
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); remove it, the stage then begins anew"
         ) from None
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
     return clock
 
 
@@ -86,7 +85,7 @@ def _moments(file: Any, parameters: Sequence[Tensor]) -> dict[int, dict[str, Ten
         if kind == "optimizer":
             tensor = file.get_tensor(key)
             like = parameters[int(number)]
-            if tensor.shape == like.shape:
-                tensor = torch.empty_like(like).copy_(tensor)
-            found.setdefault(int(number), {})[rest[0]] = tensor
+            placed = torch.empty_like(like) if tensor.shape == like.shape else None
+            kept = tensor.to(like.device) if placed is None else placed.copy_(tensor)
+            found.setdefault(int(number), {})[rest[0]] = kept
     return found

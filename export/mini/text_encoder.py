@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 from ...bench.adherence.scene import Scene
 from ...bench.adherence.vocabulary import COLOURS, FULL
 from .captions import caption
+from .optimizers import Group
 from .recipe import Recipe
 from .scenes import sample_scenes
 from .tokenizer import make_tokenizer
-from .training import Batch, Metrics, Phase, mix
+from .training import Batch, Metrics, Phase, mix, parameters_of
 
 TEXT_TOKENS = 48
 """Captions are cut to this many tokens in training; the longest have about 30."""
@@ -87,7 +88,7 @@ class TextTask:
         self.head = AttributeHead(recipe.text.model["d_model"])
         self.encoder.to(device)
         self.head.to(device)
-        self.groups = [*position_groups(self.encoder, 1.0), (list(self.head.parameters()), 1.0)]
+        self.groups = [*position_groups(self.encoder, 1.0), Group(parameters_of(self.head))]
         captions = Captions(self.tokenizer, recipe.text.captions, mix(recipe.seed, 3))
         self.phases = (Phase(captions),)
 
@@ -132,13 +133,13 @@ def make_text_encoder(model: Any, vocabulary: int, seed: int) -> Any:
     return encoder.train()
 
 
-def position_groups(encoder: Any, rate: float) -> list[tuple[list[nn.Parameter], float]]:
-    """The encoder's parameters with their learning rates: the position biases learn faster."""
+def position_groups(encoder: Any, rate: float) -> list[Group]:
+    """The encoder's parameters: the position biases learn faster."""
     biases: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in encoder.named_parameters():
         (biases if "relative_attention_bias" in name else others).append(parameter)
-    return [(others, rate), (biases, rate * POSITION_RATE)]
+    return [Group(others, rate), Group(biases, rate * POSITION_RATE)]
 
 
 def encode(encoder: Any, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...errors import MutoscopeError
 from . import state
 from .journal import Journal
+from .optimizers import Group, Optimizer
 from .recipe import Budget, Optimisation
 
 Batch = dict[str, Tensor]
@@ -50,12 +51,12 @@ class Task(Protocol):
 
     Attributes:
         name: of the stage.
-        groups: parameters, each list with a factor on the learning rate.
+        groups: of parameters.
         phases: in order; the last one's `until` is 1.
     """
 
     name: str
-    groups: Sequence[tuple[Sequence[nn.Parameter], float]]
+    groups: Sequence[Group]
     phases: Sequence[Phase]
 
     def loss(
@@ -95,15 +96,9 @@ class Trainer:
         self.task = task
         self.run = run
         self.settings = optimisation
-        self.parameters = [p for group, _ in task.groups for p in group]
+        self.optimizer = Optimizer(task.groups, optimisation)
+        self.parameters = self.optimizer.parameters
         self.average = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": list(group), "factor": factor} for group, factor in task.groups],
-            lr=optimisation.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=optimisation.weight_decay,
-            fused=True,
-        )
         self.clock = state.load_state(run.folder, self.parameters, self.average, self.optimizer)
         self.journal = Journal(task.name, run.folder, self.clock.step)
         self._began = 0.0
@@ -162,15 +157,13 @@ class Trainer:
         return value.to(self.run.device, non_blocking=True) if value.ndim else value
 
     def _step(self, batch: Batch) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["factor"] * self._learning_rate()
         random = torch.Generator(self.run.device).manual_seed(mix(self.run.seed, self.clock.step))
         with _arithmetic(self.run.device):
             loss, metrics = self.task.loss(batch, random, self.progress)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, GRADIENT_NORM)
-        self.optimizer.step()
+        self.optimizer.step(self._learning_rate())
         step = self.clock.step
         decay = min(self.settings.ema, (1 + step) / (20 + step))
         _average(self.average, self.parameters, decay)

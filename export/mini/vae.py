@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from .clips import Crops, WholeClips, as_clips, as_video, foreground, held_out_clips
+from .optimizers import Group
 from .recipe import Recipe
 from .sheets import sheet
 from .training import Batch, Metrics, Phase, mix, parameters_of
@@ -41,7 +42,7 @@ class VaeTask:
         self.vae = make_whole(make_vae(vae.model, recipe.seed)).to(device)
         if checkpoint is not None:
             begin_with(self.vae, checkpoint / "vae")
-        self.groups = [(parameters_of(self.vae), 1.0)]
+        self.groups = [Group(parameters_of(self.vae))]
         crops = Crops(shapes, vae.crops, vae.crop_size, vae.crop_frames, mix(recipe.seed, 1))
         whole = WholeClips(shapes, vae.clips, mix(recipe.seed, 2))
         self.phases = (Phase(crops, 0.0 if checkpoint else vae.crop_phase), Phase(whole))

@@ -85,8 +85,10 @@ def test_bounds(run: Run, folder: Path) -> None:
         (["--quality", "--warmup", 1], "--warmup does not go with --quality"),
         (["--prompts", 3], "--prompts needs --quality"),
         (["--min-psnr", 3], "--min-psnr needs --quality"),
-        (["--steps", "4,30"], "--steps takes several values with --quality only; give one"),
-        (["--guidance", 1, "--guidance", 4], "--guidance takes several values with --quality only"),
+        (
+            ["--quality", "--frames", "5,9"],
+            "--frames takes several values without --quality only; give one",
+        ),
         (["--quality", "--contact-sheet", "a.jpg"], "a.jpg: a contact sheet is a .png"),
         (["--quality", "--contact-sheet", "none/a.png"], "the folder none does not exist; make it"),
         (

@@ -16,7 +16,7 @@ from typing import Any
 import mutoscope
 import pytest
 from mutoscope.cli import COMMANDS
-from mutoscope.cli.bench import _arguments as arguments
+from mutoscope.cli.bench_times import arguments_of
 
 pytestmark = pytest.mark.e2e
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -56,7 +56,7 @@ def test_inspect_bundle(run: Run) -> None:
 
 def test_bench_asks_for_the_same_loras() -> None:
     engine = {"bundle": None, "loras": {"a.safetensors": 0.8, "b.safetensors": 1.0}}
-    assert arguments(engine, {"width": 64, "height": 32, "steps": 2}) == [
+    assert arguments_of(engine, {"width": 64, "height": 32, "steps": 2}) == [
         "--steps", "2", "--size", "64x32", "--lora", "a.safetensors:0.8", "--lora",
         "b.safetensors:1.0",
     ]  # fmt: skip
@@ -85,12 +85,41 @@ STAGES = [
 
 def test_bench_json(run: Run, folder: Path) -> None:
     done = run(*BENCH, "-o", "json")
-    whole = json.loads(done.out)
-    assert [m["stage"] for m in whole["measurements"]] == STAGES
-    assert all(m["mean_ms"] > 0 and len(m["seconds"]) == 2 for m in whole["measurements"])
-    assert 0 < whole["peak_memory_mb"] <= 400
-    assert whole["frames"] == 5
+    (only,) = json.loads(done.out)["runs"]
+    assert [m["stage"] for m in only["measurements"]] == STAGES
+    assert all(m["mean_ms"] > 0 and len(m["seconds"]) == 2 for m in only["measurements"])
+    assert 0 < only["peak_memory_mb"] <= 400
+    assert only["frames"] == 5
     assert list(folder.iterdir()) == []
+
+
+def test_bench_sweep_against_an_earlier_one(run: Run, folder: Path) -> None:
+    quick = [*BENCH, "--stages", "text,vae first frame"]
+    (folder / "base.json").write_text(run(*quick, "--size", "32x32", "-o", "json").out)
+    done = run(*quick, "--size", "32x32,48x32", "-o", "csv", "--compare", "base.json")
+    rows = list(csv.DictReader(done.out.splitlines()))
+    assert [(row["width"], row["stage"]) for row in rows] == [
+        ("32", "text"), ("32", "vae first frame"), ("48", "text"), ("48", "vae first frame"),
+    ]  # fmt: skip
+    assert all(float(row["ratio"]) > 0 for row in rows[:2])
+    assert [row["ratio"] for row in rows[2:]] == ["", ""], "another size was not measured before"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "base.json cannot be read: No such file or directory"),
+        ("{}", "base.json is not what mutoscope bench -o json writes; make it so: "),
+        ("nonsense", "base.json is not what mutoscope bench -o json writes; make it so: "),
+        ('{"cpu": "x", "runs": []}', "base.json has none of these settings and stages; settings "),
+    ],
+)
+def test_bench_against_nothing(run: Run, folder: Path, text: str | None, told: str) -> None:
+    if text is not None:
+        (folder / "base.json").write_text(text)
+    done = run(*BENCH, "--stages", "text", "--compare", "base.json")
+    assert (done.code, done.out) == (2, "")
+    assert done.error.startswith(told)
 
 
 def test_bench_chosen_stages_as_csv(run: Run) -> None:

@@ -283,7 +283,9 @@ def test_the_command_tells_what_it_made(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "bundle"
-    assert export_denoiser(tiny_checkpoint, target, "--json", "--name", "tiny") == 0
+    options = "--json", "--name", "tiny", "--max-sequence-length", "40"
+    assert export_denoiser(tiny_checkpoint, target, *options) == 0
+    assert Bundle.open(target).manifest.text.max_tokens == 40
     printed = capsys.readouterr()
     facts = json.loads(printed.out)
     assert facts.pop("seconds") > 0

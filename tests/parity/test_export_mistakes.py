@@ -175,6 +175,13 @@ def test_a_default_that_the_model_cannot_serve(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("tokens", [0, 513])
+def test_prompts_of_no_length_that_the_model_takes(folder: Path, tokens: int) -> None:
+    assert refusal(folder, defaults=SMALL, max_sequence_length=tokens) == (
+        f"a prompt of {tokens} tokens is not one of 1 to 512, which this family takes"
+    )
+
+
 def test_wans_own_defaults_may_be_too_large(folder: Path) -> None:
     assert refusal(folder) == (
         "the default of width, 832, is more than the 512 that this checkpoint takes; "

@@ -74,6 +74,7 @@ class WanReference:
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             latents=torch.from_numpy(request.latents),
+            max_sequence_length=request.max_sequence_length,
             **image,
         )
         frames: NDArray[np.uint8] = np.rint(made.frames[0] * 255).astype(np.uint8)

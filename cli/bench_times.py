@@ -1,0 +1,118 @@
+"""`mutoscope bench`: time stages and whole clips, for each combination of settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import load
+from ..bench.baseline import SETTINGS, Baseline
+from ..bench.machine import describe
+from ..bench.measure import Measurement, Repeat
+from ..bench.report import FORMATS, Report, Run
+from ..bench.stages import PROMPT, STAGES, Stages, generate
+from ..errors import UserError, unknown
+from ..runtime.request import Request, settle
+from .options import TIMED, split
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The options that only timing takes; they are explained with the command."""
+
+    stages: str | None
+    warmup: int
+    repetitions: int
+    compare: Path | None
+
+
+def time_stages(timing: Timing, form: str, options: dict[str, Any]) -> None:
+    """Measure every combination of the options' values, and print the table.
+
+    Raises:
+        UserError: options that cannot be; all combinations are looked at before any is measured.
+    """
+    names = _choose(timing.stages)
+    values = product(*(options[name] or (None,) for name in TIMED))
+    plans = [_plan(*split({**options, **dict(zip(TIMED, each, strict=True))})) for each in values]
+    machine = describe()
+    baseline = None if timing.compare is None else _baseline(timing.compare, plans, names)
+    if baseline is not None and baseline.cpu != machine["cpu"]:
+        click.echo(f"note: {timing.compare} was measured on {baseline.cpu}", err=True)
+    repeat = Repeat(timing.warmup, timing.repetitions)
+    runs = [_run(plan, repeat, names) for plan in plans]
+    click.echo(FORMATS[form](Report(runs, machine, baseline)))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One combination: the arguments of `load`, a request, and what is told of them."""
+
+    engine: dict[str, Any]
+    request: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
+    shown = ("width", "height", "frames", "steps", "guidance_scale", "scheduler", "shift")
+    with load(**engine) as pipe:
+        settings = settle(Request.of(PROMPT, _given(request)), pipe.bundle.manifest)
+        facts = {
+            "bundle": pipe.bundle.manifest.name,
+            "precision": pipe.bundle.precision,
+            "backend": engine["backend"],
+            "threads": engine["threads"] or "all",
+            **{name: getattr(settings, name) for name in shown},
+        }
+    return _Plan(engine, request, facts)
+
+
+def _baseline(path: Path, plans: list[_Plan], names: list[str]) -> Baseline:
+    baseline = Baseline(path)
+    if not any(baseline.knows(plan.facts, name) for plan in plans for name in names):
+        raise UserError(
+            f"{path} has none of these settings and stages; settings are {', '.join(SETTINGS)}"
+        )
+    return baseline
+
+
+def _run(plan: _Plan, repeat: Repeat, names: list[str]) -> Run:
+    arguments = arguments_of(plan.engine, plan.request)
+    with load(**plan.engine) as pipe:
+        measured = Stages(pipe, repeat, _given(plan.request), arguments)
+        measurements = [_measure(measured, name) for name in names]
+    peak = generate(arguments)["peak_memory_mb"]
+    return Run({**plan.facts, "peak_memory_mb": peak}, measurements)
+
+
+def _measure(measured: Stages, name: str) -> Measurement:
+    click.echo(f"measuring {name} …", err=True)
+    return measured(name)
+
+
+def _given(request: dict[str, Any]) -> dict[str, Any]:
+    return {"seed": 0, **{name: value for name, value in request.items() if value is not None}}
+
+
+def _choose(chosen: str | None) -> list[str]:
+    wanted = [name.strip() for name in chosen.split(",")] if chosen else list(STAGES)
+    for name in wanted:
+        if name not in STAGES:
+            raise UserError(unknown("stage", name, STAGES))
+    return wanted
+
+
+def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
+    """The same request, as arguments of `mutoscope generate`."""
+    flags = {"guidance_scale": "guidance", "negative_prompt": "negative"}
+    values = {**engine, **request}
+    loras = values.pop("loras")
+    width, height = values.pop("width"), values.pop("height")
+    values["size"] = width and f"{width}x{height}"
+    given = [(flags.get(name, name), value) for name, value in values.items() if value is not None]
+    given += [("lora", f"{path}:{scale}") for path, scale in loras.items()]
+    return [part for name, value in given for part in (f"--{name}", str(value))]
