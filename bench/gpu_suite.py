@@ -9,88 +9,24 @@ Results are written after every part, so that a run that is cut short keeps what
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import UserError, unknown
-from .machine import describe
+from ..errors import unknown
+from .gpu_parts import PARTS, Setting, SkippedError
+from .gpu_report import as_markdown
 
-SIZES = ((832, 480, 81), (416, 240, 17))
-SMALL = ((64, 32, 5),)
 PART_SECONDS = 300
-RESULTS = "gpu-suite.json"
-GPU_FACTS = "name,driver_version,memory.total,power.limit,clocks.max.sm,compute_cap"
-
-
-class SkippedError(Exception):
-    """A part that cannot run here, and why."""
-
-
-def environment(small: bool) -> dict[str, Any]:
-    """The card by its driver, and the machine."""
-    command = ["nvidia-smi", f"--query-gpu={GPU_FACTS}", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        card = None
-    else:
-        values = told.stdout.splitlines()[0].split(", ")
-        card = dict(zip(GPU_FACTS.split(","), values, strict=True))
-    return {"gpu": card, **describe()}
-
-
-def ceilings(small: bool) -> dict[str, Any]:
-    """Copy bandwidth and matmul rates."""
-    device = _torch_device(small)
-    from .peers.ceilings import measure
-
-    return measure(device, **({"copied": 1 << 20, "side": 64} if small else {}))
-
-
-def kernels(small: bool) -> dict[str, Any]:
-    """Our kernels: bandwidth beside a copy's, and how far they are from their statements."""
-    from .gpu_kernels import measure
-
-    try:
-        return measure()
-    except UserError as error:
-        raise SkippedError(str(error)) from None
-
-
-def diffusers_eager(small: bool) -> dict[str, Any]:
-    """One denoiser pass of diffusers, eager."""
-    return _diffusers(small, compiled=False)
-
-
-def diffusers_compiled(small: bool) -> dict[str, Any]:
-    """The same through `torch.compile`."""
-    return _diffusers(small, compiled=True)
-
-
-def diffusers_vae(small: bool) -> dict[str, Any]:
-    """A clip through diffusers' decoder."""
-    device = _torch_device(small)
-    from .peers.diffusers_wan import Size, vae
-
-    base = 4 if small else 96
-    return {"sizes": [vae(device, Size(*size), base=base) for size in _sizes(small)]}
-
-
-PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
-    "environment": environment,
-    "ceilings": ceilings,
-    "kernels": kernels,
-    "diffusers-eager": diffusers_eager,
-    "diffusers-compiled": diffusers_compiled,
-    "diffusers-vae": diffusers_vae,
-}
+RESULTS, TABLES = "gpu-suite.json", "gpu-suite.md"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -98,11 +34,20 @@ PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
 @click.option("--parts", default=",".join(PARTS), show_default=True, help="By commas.")
 @click.option("--seconds", default=PART_SECONDS, show_default=True, help="Allowed to each part.")
 @click.option("--small", is_flag=True, help="Tiny sizes, on the CPU too: tries the suite itself.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep bundles and engines there; by default they go at the end.",
+)
 @click.option("--one", hidden=True, help="Run one part here and print its result.")
-def main(out: Path, parts: str, seconds: int, small: bool, one: str | None) -> None:
+def main(
+    *, out: Path, parts: str, seconds: int, small: bool, work: Path | None, one: str | None
+) -> None:
     """Measure the GPU path of this machine."""
     if one is not None:
-        click.echo(json.dumps(_here(one, small)))
+        assert work is not None
+        click.echo(json.dumps(_here(one, Setting(work, small))))
         return
     names = parts.split(",")
     for name in names:
@@ -110,26 +55,41 @@ def main(out: Path, parts: str, seconds: int, small: bool, one: str | None) -> N
             raise click.BadParameter(unknown("part", name, PARTS))
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"small": small}
-    for name in names:
-        results[name] = _apart(name, small, seconds)
-        click.echo(f"{name}: {_summary(results[name])}", err=True)
-        _write(out / RESULTS, results)
+    with _work_folder(work) as folder:
+        for name in names:
+            results[name] = _apart(name, Setting(folder, small), seconds)
+            click.echo(f"{name}: {_summary(results[name])}", err=True)
+            _write(out / RESULTS, json.dumps(results, indent=1) + "\n")
+            _write(out / TABLES, as_markdown(results))
     click.echo(out / RESULTS)
 
 
-def _here(name: str, small: bool) -> dict[str, Any]:
+@contextmanager
+def _work_folder(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="gpu-suite.") as folder:
+        yield Path(folder)
+
+
+def _here(name: str, setting: Setting) -> dict[str, Any]:
     try:
-        return {"state": "done", **PARTS[name](small)}
+        return {"state": "done", **PARTS[name](setting)}
     except SkippedError as reason:
         return {"state": "skipped", "reason": str(reason)}
+    except ModuleNotFoundError as error:
+        return {"state": "skipped", "reason": f"{error.name} is not installed"}
     except Exception as error:
         return {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
-def _apart(name: str, small: bool, seconds: int) -> dict[str, Any]:
+def _apart(name: str, setting: Setting, seconds: int) -> dict[str, Any]:
     """A part's result, from a new process, whatever becomes of that process."""
     command = [sys.executable, "-P", "-m", __spec__.name, "--one", name]
-    if small:
+    command += ["--work", str(setting.work)]
+    if setting.small:
         command.append("--small")
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as told:
@@ -140,6 +100,7 @@ def _apart(name: str, small: bool, seconds: int) -> dict[str, Any]:
                 stderr=told,
                 text=True,
                 timeout=seconds,
+                env={**os.environ, "MUTOSCOPE_CACHE": str(setting.work / "cache")},
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -158,35 +119,10 @@ def _summary(result: dict[str, Any]) -> str:
     return f"{result['state']} {result.get('reason', '')}".strip()
 
 
-def _write(path: Path, results: dict[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.partial")
-    part.write_text(json.dumps(results, indent=1) + "\n")
+    part.write_text(text)
     part.replace(path)
-
-
-def _diffusers(small: bool, *, compiled: bool) -> dict[str, Any]:
-    device = _torch_device(small)
-    from .peers.diffusers_wan import TINY, WAN_1_3B, Size, denoiser
-
-    layout = TINY if small else WAN_1_3B
-    measured = [denoiser(device, layout, Size(*s), compiled=compiled) for s in _sizes(small)]
-    return {"sizes": measured}
-
-
-def _sizes(small: bool) -> tuple[tuple[int, int, int], ...]:
-    return SMALL if small else SIZES
-
-
-def _torch_device(small: bool) -> str:
-    try:
-        from .peers.timing import has_cuda
-    except ImportError:
-        raise SkippedError("PyTorch is not installed") from None
-    if has_cuda():
-        return "cuda"
-    if small:
-        return "cpu"
-    raise SkippedError("PyTorch finds no CUDA device")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ import click
 
 from ..engine import Bundle, EngineOptions
 from ..engine.backends.tensorrt.build import FLAGS
-from ..engine.backends.tensorrt.device import Device
 from ..engine.backends.tensorrt.engines import build_engine, describe
 from ..engine.backends.tensorrt.package import PACKAGES, Package
 from ..engine.manifest import Manifest
 from ..engine.profiles import LatentSize
 from ..engine.store import Engine, EngineStore
 from ..errors import UserError
+from ..kernels.cuda_core import open_device
+from ..kernels.device import Device
 from ..runtime.request import Request, settle
 from .progress import BuildProgress
 
@@ -136,7 +137,7 @@ def _targets(package: Package, named: Sequence[str]) -> tuple[tuple[str, ...], D
     known = package.capabilities() if package.ahead_of_time else ()
     package.load()
     try:
-        return (), Device(package.extra)
+        return (), open_device()
     except UserError as error:
         if not known:
             raise

@@ -2,14 +2,13 @@
 
 from .bundle import Bundle
 from .open import BACKENDS, EngineOptions, open_graph
-from .session import Buffer, Session, Tensor
+from .session import Session, Tensor
 from .sessions import Sessions
 from .spec import EngineSpec
 from .store import EngineStore
 
 __all__ = [
     "BACKENDS",
-    "Buffer",
     "Bundle",
     "EngineOptions",
     "EngineSpec",

@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: written beside, synced, renamed. And where caches lie."""
+"""Folders that are whole or not there: written beside, synced, renamed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
-
 from ..errors import UserError
-
-
-def cache_root() -> Path:
-    """Where all lies that can be made again; the environment variable MUTOSCOPE_CACHE moves it."""
-    return Path(os.environ.get("MUTOSCOPE_CACHE") or platformdirs.user_cache_dir("mutoscope"))
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ..errors import UserError, unknown
+from ..kernels.device import Stream
 from .bundle import Bundle
 from .session import Session
 
 if TYPE_CHECKING:
     from .lora import Lora
 
-BACKENDS = ("onnxruntime", "tensorrt", "tensorrt-rtx", "null")
+BACKENDS = ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "null")
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,13 @@ class EngineOptions:
     Attributes:
         threads: CPU threads for one run, at most one a core; `None` means all that there are.
         loras: what is added to the denoiser's weights.
+        stream: of a GPU, which a backend's `open_stream` gave for sessions to share; `None` leaves
+            it to each.
     """
 
     threads: int | None = None
     loras: tuple[Lora, ...] = ()
+    stream: Stream | None = None
 
     def __post_init__(self) -> None:
         most = os.cpu_count() or 1
@@ -48,6 +52,13 @@ class LoraBackend(Backend, Protocol):
 
     def check_loras(self, bundle: Bundle, loras: Sequence[Lora]) -> None:
         """Refuse LoRAs that do not fit the bundle."""
+
+
+class GpuBackend(Backend, Protocol):
+    """What a backend that runs on a GPU offers besides."""
+
+    def open_stream(self) -> Stream:
+        """A stream, for sessions to share."""
 
 
 def find_backend(name: str) -> Backend:

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MutoscopeError
+from ..kernels.device import DeviceArray, Stream
 from .closing import Closing
 from .manifest import GraphSpec, TensorSpec
 
-
-class Buffer(Protocol):
-    """A tensor that a backend owns, on a device perhaps; another of its runs takes it uncopied.
-
-    `numpy.asarray(buffer)` brings it to the host.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The dimensions."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The element type, as NumPy names it."""
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
-
-
-Tensor = NDArray[Any] | Buffer
+Tensor = NDArray[Any] | DeviceArray
+"""An array of the host, or of a device: there, another run takes it uncopied."""
 
 
 class Session(Closing):
@@ -78,12 +62,17 @@ def check_feeds(
         fits = len(tensor.shape) == len(spec.shape) and all(
             _fits(axis, length, axes) for axis, length in zip(spec.shape, tensor.shape, strict=True)
         )
-        if not fits or tensor.dtype != np.dtype(spec.dtype):
+        if not fits or str(tensor.dtype) != spec.dtype:
             raise MutoscopeError(
                 f"{graph}: input {name!r} wants {spec.dtype} {list(spec.shape)}, "
                 f"got {tensor.dtype} {list(tensor.shape)}"
             )
     return axes
+
+
+def on_stream(stream: Stream, tensor: Tensor) -> DeviceArray:
+    """The tensor itself where it is on the device, else a copy."""
+    return stream.upload(tensor) if isinstance(tensor, np.ndarray) else tensor
 
 
 def axis_length(axis: int | str, axes: Mapping[str, int]) -> int:

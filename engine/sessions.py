@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from ..kernels.device import Stream
 from .bundle import Bundle
 from .closing import Closing
-from .open import EngineOptions, check_loras, find_backend
+from .open import EngineOptions, GpuBackend, check_loras, find_backend
 from .session import Session
 
 if TYPE_CHECKING:
@@ -43,10 +44,23 @@ class Sessions(Closing):
             if self.bundle.graph(name).lora is not None:
                 self._opened.pop(name).close()
 
+    @property
+    def stream(self) -> Stream | None:
+        """What all sessions work on, where that is a GPU; `None` on the CPU.
+
+        Raises:
+            UserError: the backend needs a GPU, and there is none.
+        """
+        if self.options.stream is None and hasattr(self._opener, "open_stream"):
+            stream = cast("GpuBackend", self._opener).open_stream()
+            self.options = dataclasses.replace(self.options, stream=stream)
+        return self.options.stream
+
     def __call__(self, name: str) -> Session:
         """The session of the graph of that name."""
         if name not in self._opened:
-            self._opened[name] = self._opener.open_session(self.bundle, name, self.options)
+            options = dataclasses.replace(self.options, stream=self.stream)
+            self._opened[name] = self._opener.open_session(self.bundle, name, options)
         return self._opened[name]
 
     def close(self) -> None:

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import msgspec
 
+from ..cache import cache_folder
 from ..errors import UserError
-from .folders import cache_root, whole_folder
+from .folders import whole_folder
 from .manifest import FileSpec
 from .memory import peak_memory_mb, reset_peak_memory
 from .signing import own_key, sign, signed
@@ -82,7 +83,7 @@ class EngineStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or cache_root() / "engines"
+        self.folder = folder or cache_folder("engines")
 
     def get(self, spec: EngineSpec, bundle: str, build: Callable[[], Built]) -> Engine:
         """The engine of that description, built if it is not there or damaged.

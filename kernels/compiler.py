@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from ..cache import cache_folder
 from ..errors import UserError, unknown
 from .native import import_cuda, native_errors
 
@@ -64,17 +62,11 @@ def compile_source(text: str, name: str, arch: str) -> bytes:
     core, utils = import_cuda("core"), import_cuda("core.utils")
     options = core.ProgramOptions(name=f"{name}.cu", arch=arch, std="c++17", fma=False)
     try:
-        kept = utils.FileStreamProgramCache(cache_folder(), max_size_bytes=MAX_CACHE_BYTES)
+        kept = utils.FileStreamProgramCache(cache_folder("kernels"), max_size_bytes=MAX_CACHE_BYTES)
     except OSError as error:
         raise UserError(f"no place for compiled kernels; set MUTOSCOPE_CACHE: {error}") from error
     with kept, native_errors(f"nvrtcCompileProgram({name}.cu, {arch})"):
         return bytes(core.Program(text, "c++", options).compile("cubin", cache=kept).code)
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept; the environment variable MUTOSCOPE_CACHE moves it."""
-    root = os.environ.get("MUTOSCOPE_CACHE") or platformdirs.user_cache_dir("mutoscope")
-    return Path(root) / "kernels"
 
 
 @cache

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .device import DTYPES
+from .device import DTYPES, Stream
 from .native import import_cuda
 
 
@@ -22,19 +23,30 @@ class CudaArray:
         pointer: the address of its first element.
         shape: its axes, in C order without gaps.
         dtype: a key of `DTYPES`.
-        stream: handle of the stream that its contents are made on.
+        stream: what its contents are made on.
     """
 
     owner: Any
     pointer: int
     shape: tuple[int, ...]
     dtype: str
-    stream: int
+    stream: Stream
 
     @property
     def nbytes(self) -> int:
         """The size of its contents."""
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+    def rows(self, start: int, stop: int) -> CudaArray:
+        """Its items `start` to `stop` along the first axis, where they lie."""
+        row = self.nbytes // self.shape[0]
+        shape = (stop - start, *self.shape[1:])
+        return replace(self, pointer=self.pointer + start * row, shape=shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("an array in device memory is not read without a copy")
+        return np.asarray(self.stream.download(self), dtype)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -46,7 +58,7 @@ class CudaArray:
             "strides": None,
             "typestr": DTYPES[self.dtype].str,
             "data": (self.pointer, False),
-            "stream": self.stream,
+            "stream": self.stream.handle,
         }
 
     def __dlpack__(self, **options: Any) -> Any:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from ..errors import MissingExtraError, MutoscopeError, UserError
 from .compiler import compile_source, read_source
-from .cuda_array import CudaArray
-from .device import DTYPES, Argument, DeviceArray, Event, Graph
-from .native import import_cuda, native_errors
-
-THREADS = 256
+from .cuda_stream import CudaStream
+from .native import call_driver, import_cuda, native_errors
 
 
 def open_device(index: int = 0) -> CudaDevice:
@@ -38,39 +28,9 @@ def open_device(index: int = 0) -> CudaDevice:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"no NVIDIA GPU {index} that CUDA can use; install NVIDIA's driver, or run on the CPU "
-            f"({reason})"
+            f"with --backend onnxruntime ({reason})"
         ) from error
     return CudaDevice(device)
-
-
-@dataclass(frozen=True)
-class CudaEvent:
-    """A point in a stream's work."""
-
-    native: Any
-
-    def synchronize(self) -> None:
-        """Wait until the work before it is done."""
-        with native_errors("cuEventSynchronize"):
-            self.native.sync()
-
-    def milliseconds_since(self, earlier: Self) -> float:
-        """The time on the device between two events that have passed."""
-        with native_errors("cuEventElapsedTime"):
-            return float(self.native - earlier.native)
-
-
-@dataclass(frozen=True)
-class CudaGraph:
-    """Work that was recorded once and is launched as a whole."""
-
-    native: Any
-    stream: Any
-
-    def launch(self) -> None:
-        """Put it into the stream that it was recorded on."""
-        with native_errors("cuGraphLaunch"):
-            self.native.launch(self.stream)
 
 
 class CudaDevice:
@@ -89,6 +49,27 @@ class CudaDevice:
     def arch(self) -> str:
         """What kernels are compiled for, such as "sm_89"."""
         return f"sm_{self.native.arch}"
+
+    @property
+    def driver(self) -> int:
+        """The major version of CUDA that its driver is of."""
+        with native_errors("cuDriverGetVersion"):
+            return int(import_cuda("core").system.get_user_mode_driver_version()[0])
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it has."""
+        return self._memory()[1]
+
+    def memory_in_use(self) -> int:
+        """Bytes of its memory that are taken, by this process and all others."""
+        free, total = self._memory()
+        return total - free
+
+    def set_current(self) -> None:
+        """Make it the calling thread's; a stream's own methods do."""
+        with native_errors("cuCtxSetCurrent"):
+            self.native.set_current()
 
     def stream(self) -> CudaStream:
         """A new stream."""
@@ -109,146 +90,7 @@ class CudaDevice:
         with native_errors(f"cuLibraryGetKernel({name})"):
             return self._modules[source].get_kernel(name)
 
-
-class CudaStream:
-    """Work on one device, done in order."""
-
-    def __init__(self, device: CudaDevice, native: Any) -> None:
-        self.device = device
-        self._native = native
-        # While a graph is recorded, what is put into the stream goes there.
-        self._target = native
-
-    @property
-    def handle(self) -> int:
-        """The driver's `CUstream`."""
-        return int(self._native.handle)
-
-    def empty(self, shape: Sequence[int], dtype: str) -> CudaArray:
-        """An array from the device's pool; its memory goes back when nothing refers to it."""
-        shape = tuple(shape)
-        size = max(1, math.prod(shape) * DTYPES[dtype].itemsize)
-        with native_errors(f"cuMemAllocFromPoolAsync({size} bytes)"):
-            buffer = self.device.native.allocate(size, stream=self._native)
-            return CudaArray(buffer, int(buffer.handle), shape, dtype, self.handle)
-
-    def adopt(self, foreign: Any) -> CudaArray:
-        """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
-
-        Raises:
-            MutoscopeError: it is not in device memory, has gaps, or holds another kind of element.
-        """
-        views = import_cuda("core.utils").StridedMemoryView
-        with native_errors("DLPack"):
-            view = views.from_any_interface(foreign, stream_ptr=self.handle)
-        name = view.dtype.name
-        if not view.is_device_accessible or name not in DTYPES or not _without_gaps(view):
-            raise MutoscopeError(
-                f"an array on the device is needed, of {', '.join(DTYPES)}, in C order without gaps"
-            )
-        return CudaArray(view, view.ptr, tuple(view.shape), name, self.handle)
-
-    def upload(self, values: NDArray[Any], dtype: str | None = None) -> CudaArray:
-        """A copy of a host array; `dtype` names it where NumPy has no name for it."""
-        values = np.ascontiguousarray(values)
-        array = self.empty(values.shape, dtype or values.dtype.name)
-        self._copy("cuMemcpyHtoDAsync", array.pointer, values.ctypes.data, values.nbytes)
-        return array
-
-    def download(self, array: DeviceArray) -> NDArray[Any]:
-        """A copy on the host; waits for the stream."""
-        values = np.empty(array.shape, DTYPES[array.dtype])
-        self._copy("cuMemcpyDtoHAsync", values.ctypes.data, array.pointer, values.nbytes)
-        self.synchronize()
-        return values
-
-    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
-        """Copy between arrays of one shape and dtype.
-
-        Raises:
-            MutoscopeError: they differ in it.
-        """
-        if (source.shape, source.dtype) != (target.shape, target.dtype):
-            raise MutoscopeError("arrays of one shape and dtype are copied")
-        size = math.prod(source.shape) * DTYPES[source.dtype].itemsize
-        self._copy("cuMemcpyDtoDAsync", target.pointer, source.pointer, size)
-
-    def launch(
-        self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
-    ) -> None:
-        """Run a kernel of `source`.cu by blocks of 256 threads; `None` is a null pointer."""
-        core = import_cuda("core")
-        native = self.device.kernel(source, kernel)
-        values = [_native_argument(argument) for argument in arguments]
-        with native_errors(f"cuLaunchKernelEx({kernel})"):
-            core.launch(self._target, core.LaunchConfig(grid=grid, block=THREADS), native, *values)
-
-    def record(self) -> CudaEvent:
-        """Mark this point."""
-        core = import_cuda("core")
-        with native_errors("cuEventRecord"):
-            return CudaEvent(self._native.record(options=core.EventOptions(timing_enabled=True)))
-
-    def wait(self, event: Event) -> None:
-        """Let what follows wait for an event of another stream."""
-        assert isinstance(event, CudaEvent)
-        with native_errors("cuStreamWaitEvent"):
-            self._native.wait(event.native)
-
-    def capture(self, work: Callable[[], None]) -> Graph:
-        """Record what `work` puts into this stream, without running it; it allocates nothing."""
-        with native_errors("cuStreamBeginCapture"):
-            builder = self._native.create_graph_builder().begin_building()
-        self._target = builder
-        try:
-            work()
-        finally:
-            self._target = self._native
-            with native_errors("cuStreamEndCapture"):
-                builder.end_building()
-        with native_errors("cuGraphInstantiate"):
-            return CudaGraph(builder.complete(), self._native)
-
-    def synchronize(self) -> None:
-        """Wait until all is done."""
-        with native_errors("cuStreamSynchronize"):
-            self._native.sync()
-
-    def close(self) -> None:
-        """Give the stream back."""
-        self._native.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _copy(self, call: str, target: int, source: int, size: int) -> None:
-        """One of the driver's copies. From the host's memory it returns once that is read."""
-        if not size:
-            return
-        driver = import_cuda("bindings.driver")
-        (status,) = getattr(driver, call)(target, source, size, self.handle)
-        if status != driver.CUresult.CUDA_SUCCESS:
-            raise MutoscopeError(f"{call} failed: {status.name}")
-
-
-def _native_argument(argument: Argument) -> Any:
-    if argument is None:
-        return 0
-    return argument if isinstance(argument, np.generic) else argument.pointer
-
-
-def _without_gaps(view: Any) -> bool:
-    expected = 1
-    for length, stride in zip(reversed(view.shape), reversed(view.strides or ()), strict=False):
-        if length != 1 and stride != expected:
-            return False
-        expected *= length
-    return True
+    def _memory(self) -> tuple[int, int]:
+        self.set_current()
+        free, total = call_driver("cuMemGetInfo")
+        return int(free), int(total)

@@ -16,13 +16,17 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.uint16),
     "uint8": np.dtype(np.uint8),
     "uint16": np.dtype(np.uint16),
+    "int32": np.dtype(np.int32),
+    "int64": np.dtype(np.int64),
+    "bool": np.dtype(np.bool_),
 }
 
 
 class DeviceArray(Protocol):
     """An array in device memory, in C order without gaps.
 
-    It speaks `__cuda_array_interface__` and DLPack, so other libraries take it without a copy.
+    It speaks `__cuda_array_interface__` and DLPack, so other libraries take it without a copy;
+    `numpy.asarray(array)` brings a copy to the host.
     """
 
     @property
@@ -36,6 +40,11 @@ class DeviceArray(Protocol):
     @property
     def pointer(self) -> int:
         """The address of its first element."""
+
+    def rows(self, start: int, stop: int) -> Self:
+        """Its items `start` to `stop` along the first axis, where they lie."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
 
 
 Argument = DeviceArray | np.generic | None
@@ -60,6 +69,14 @@ class Graph(Protocol):
 
 class Stream(Protocol):
     """Work on one device, done in order. Nothing waits for it unless it says so."""
+
+    @property
+    def device(self) -> Device:
+        """Where the work is done."""
+
+    @property
+    def handle(self) -> int:
+        """The driver's `CUstream`, for libraries that take one."""
 
     def empty(self, shape: Sequence[int], dtype: str) -> DeviceArray:
         """An array from the device's pool; its memory goes back when nothing refers to it."""
@@ -91,7 +108,7 @@ class Stream(Protocol):
         """Record what `work` puts into this stream, without running it; it allocates nothing."""
 
     def synchronize(self) -> None:
-        """Wait until all is done."""
+        """Wait until all is done; Ctrl-C is heard meanwhile."""
 
     def close(self) -> None:
         """Give the stream back."""
@@ -116,6 +133,20 @@ class Device(Protocol):
     @property
     def arch(self) -> str:
         """What kernels are compiled for, such as "sm_89"."""
+
+    @property
+    def driver(self) -> int:
+        """The major version of CUDA that its driver is of."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it has."""
+
+    def memory_in_use(self) -> int:
+        """Bytes of its memory that are taken, by this process and all others."""
+
+    def set_current(self) -> None:
+        """Make it the calling thread's, for libraries that do not do so themselves."""
 
     def stream(self) -> Stream:
         """A new stream."""

@@ -38,3 +38,17 @@ def native_errors(call: str) -> Iterator[None]:
             raise
         text = str(error).replace("\0", "").strip()
         raise MutoscopeError(f"{call} failed: {text}") from error
+
+
+def call_driver(call: str, *arguments: int) -> list[Any]:
+    """What a function of CUDA's driver answers beside its status.
+
+    Raises:
+        MutoscopeError: the status is not success.
+    """
+    driver = import_cuda("bindings.driver")
+    answers: list[Any]
+    status, *answers = getattr(driver, call)(*arguments)
+    if status != driver.CUresult.CUDA_SUCCESS:
+        raise MutoscopeError(f"{call} failed: {status.name}")
+    return answers

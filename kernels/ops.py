@@ -12,20 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from .checks import expect, expect_array, floats, same_dtype, same_shape
-from .device import Argument, DeviceArray, Stream
+from .device import Argument, DeviceArray
+from .picture_ops import PictureOps, blocks
 
-# As in elements.cuh and sums.cuh.
-ELEMENTS_A_BLOCK = 256 * 8
-BLOCKS = 256
+BLOCKS = 256  # as in sums.cuh
 MOMENTS = 4
 MAX_HISTORY, MAX_OUTPUTS = 3, 4
 
 
-class Ops:
+class Ops(PictureOps):
     """The operations between the engines, on one stream."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
 
     def guided_step(
         self,
@@ -72,7 +68,7 @@ class Ops:
         self.stream.launch(
             "guided_step",
             f"guided_step_{conditional.dtype}_{latents.dtype}",
-            (_blocks(count), latents.shape[0]),
+            (blocks(count), latents.shape[0]),
             [
                 conditional, unconditional, np.float32(scale), factors,
                 latents, *_filled(history, MAX_HISTORY), np.int32(len(history)),
@@ -137,7 +133,7 @@ class Ops:
         self.stream.launch(
             "noise",
             f"noise_{floats(output)}",
-            (_blocks(count + start % 8), 1),
+            (blocks(count + start % 8), 1),
             [np.uint64(seed), np.uint64(stream), np.uint64(start), np.int64(count), output],
         )
 
@@ -165,84 +161,59 @@ class Ops:
         self.stream.launch("distance", kernel, (BLOCKS, 1), [current, previous, count, partials])
         self.stream.launch("distance", "distance_quotient", (1, 1), [partials, distance])
 
-    def latent_preview(
-        self, latents: DeviceArray, matrix: DeviceArray, bias: DeviceArray, output: DeviceArray
+    def latent_frame(
+        self,
+        latents: DeviceArray,
+        index: int,
+        mean: DeviceArray,
+        std: DeviceArray,
+        output: DeviceArray,
     ) -> None:
-        """`kernels.frames.latent_preview`.
+        """`kernels.latents.latent_frame`.
 
         Args:
-            latents: (1, channels, frames, height, width).
-            matrix: float32 (3, channels).
-            bias: float32 (3,).
-            output: uint8 (frames, height, width, 3).
+            latents: float32 (1, channels, frames, height, width).
+            index: of the frame, from 0.
+            mean: float32 (channels,).
+            std: float32 (channels,).
+            output: float32 (1, channels, 1, height, width).
         """
-        _, channels, *picture = latents.shape
-        expect_array("matrix", matrix, (3, channels))
-        expect_array("bias", bias, (3,))
-        expect_array("output", output, (*picture, 3), "uint8")
-        pixels = math.prod(picture)
-        self.stream.launch(
-            "latent_preview",
-            f"latent_preview_{floats(latents)}",
-            (_blocks(pixels), 1),
-            [latents, matrix, bias, np.int32(channels), np.int64(pixels), output],
-        )
-
-    def to_rgb8(self, frames: DeviceArray, output: DeviceArray) -> None:
-        """`kernels.frames.to_rgb8`.
-
-        Args:
-            frames: (1, 3, frames, height, width), in [-1, 1].
-            output: uint8 (frames, height, width, 3).
-        """
-        _, _, count, height, width = frames.shape
-        expect_array("output", output, (count, height, width, 3), "uint8")
-        pixels = height * width
-        self.stream.launch(
-            "frames",
-            f"frames_rgb8_{floats(frames)}",
-            (_blocks(pixels), count),
-            [frames, *_strides(frames), np.int64(pixels), output],
-        )
-
-    def to_nv12(self, frames: DeviceArray, output: DeviceArray, *, dithered: bool = False) -> None:
-        """`kernels.yuv.to_nv12`.
-
-        Args:
-            frames: (1, 3, frames, height, width), in [-1, 1].
-            output: uint8 (frames, height / 2 * 3, width), sides rounded up to even ones.
-            dithered: round by a pattern.
-        """
-        self._to_yuv("nv12", frames, output, "uint8", dithered)
-
-    def to_p010(self, frames: DeviceArray, output: DeviceArray) -> None:
-        """`kernels.yuv.to_p010`; as `to_nv12`, with a uint16 output."""
-        self._to_yuv("p010", frames, output, "uint16", dithered=False)
-
-    def _to_yuv(
-        self, name: str, frames: DeviceArray, output: DeviceArray, dtype: str, dithered: bool
-    ) -> None:
-        _, _, count, height, width = frames.shape
-        rows, columns = height + height % 2, width + width % 2
-        expect_array("output", output, (count, rows // 2 * 3, columns), dtype)
-        threads = {"luma": rows * -(-columns // 8), "chroma": rows // 2 * (columns // 2)}
+        _, channels, frames, *_ = latents.shape
+        expect_array("mean", mean, (channels,))
+        expect_array("std", std, (channels,))
+        _expect_frame(latents, index, output)
         arguments: list[Argument] = [
-            frames, *_strides(frames), np.int32(width), np.int32(height), np.int32(dithered),
-            output,
+            latents, mean, std, np.int32(frames), np.int32(index), _pixels(output), output
         ]  # fmt: skip
-        for part, needed in threads.items():
-            kernel = f"frames_{name}_{part}_{floats(frames)}"
-            self.stream.launch("frames", kernel, (_blocks(8 * needed), count), arguments)
+        self._for_each_channel("latent_frame_take", output, arguments)
+
+    def hold_first(self, latents: DeviceArray, first: DeviceArray) -> None:
+        """`kernels.latents.hold_first`, in the latents themselves.
+
+        Args:
+            latents: float32 (1, channels, frames, height, width).
+            first: float32 (1, channels, 1, height, width).
+        """
+        _expect_frame(latents, 0, first)
+        arguments: list[Argument] = [first, np.int32(latents.shape[2]), _pixels(first), latents]
+        self._for_each_channel("latent_frame_hold", first, arguments)
+
+    def _for_each_channel(
+        self, kernel: str, frame: DeviceArray, arguments: Sequence[Argument]
+    ) -> None:
+        grid = (blocks(int(_pixels(frame))), frame.shape[1])
+        self.stream.launch("latent_frame", kernel, grid, arguments)
 
 
-def _blocks(elements: int) -> int:
-    return max(1, -(-elements // ELEMENTS_A_BLOCK))
+def _expect_frame(latents: DeviceArray, index: int, frame: DeviceArray) -> None:
+    _, channels, frames, height, width = latents.shape
+    expect(0 <= index < frames, f"there is no latent frame {index} of {frames}")
+    expect_array("latents", latents, (1, channels, frames, height, width))
+    expect_array("frame", frame, (1, channels, 1, height, width))
 
 
-def _strides(frames: DeviceArray) -> tuple[np.int64, np.int64]:
-    """Elements from a channel, and from a frame, to the next."""
-    _, _, count, height, width = frames.shape
-    return np.int64(count * height * width), np.int64(height * width)
+def _pixels(frame: DeviceArray) -> np.int64:
+    return np.int64(math.prod(frame.shape[3:]))
 
 
 def _filled(arrays: Sequence[DeviceArray], length: int) -> list[DeviceArray | None]:

@@ -7,15 +7,16 @@ are. Source: diffusers, `pipelines/wan/pipeline_wan_i2v.py`, with `expand_timest
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from .arithmetic import A, Arithmetic
 
 
 @dataclass(frozen=True)
-class Conditioning:
+class Conditioning(Generic[A]):
     """What is known of a clip, and how the denoiser is told.
 
     Attributes:
@@ -25,15 +26,13 @@ class Conditioning:
     """
 
     by_frame: bool = False
-    first: Array | None = None
+    first: A | None = None
 
-    def hold(self, latents: Array) -> Array:
+    def hold(self, latents: A, arithmetic: Arithmetic[A]) -> A:
         """The latents (1, channels, frames, height, width) with what is given in its place."""
-        if self.first is None:
-            return latents
-        return np.concatenate([self.first, latents[:, :, 1:]], axis=2)
+        return latents if self.first is None else arithmetic.hold(latents, self.first)
 
-    def timesteps(self, timestep: np.float32, latents: Array) -> Array:
+    def timesteps(self, timestep: np.float32, latents: Any) -> NDArray[np.float32]:
         """The denoiser's input for a batch of latents: float32 (batch,) or (batch, frames)."""
         batch, _, frames = latents.shape[:3]
         if not self.by_frame:

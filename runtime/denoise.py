@@ -4,44 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arithmetic import A, Arithmetic, Prediction
+from .conditioning import Conditioning
 from .schedulers import Schedule, Scheduler
-
-Array = NDArray[np.float32]
-Predict = Callable[[Array, np.float32], Array]
 
 
 @dataclass(frozen=True)
-class Denoised:
+class Denoised(Generic[A]):
     """One step done: its index from 0, and the latents after it."""
 
     index: int
-    latents: Array
+    latents: A
 
 
 def denoise(
-    predict: Predict,
-    latents: Array,
+    predict: Callable[[A, np.float32], Prediction[A]],
+    latents: A,
     scheduler: Scheduler,
     schedule: Schedule,
-    hold: Callable[[Array], Array] = lambda latents: latents,
-) -> Iterator[Denoised]:
+    arithmetic: Arithmetic[A],
+    given: Conditioning[A],
+) -> Iterator[Denoised[A]]:
     """From noise to clean latents, a step at a time.
 
     Args:
-        predict: velocity of latents at a timestep, of the latents' shape.
-        latents: float32 initial noise; not changed.
+        predict: the denoiser's word on latents at a timestep.
+        latents: float32 initial noise, with what is given in its place; not changed.
         scheduler: the rule of one step.
         schedule: its sigmas and timesteps.
-        hold: puts what is given of the clip back in its place.
+        arithmetic: computes the step, where the latents lie.
+        given: what is put back in its place after each step.
     """
-    latents = hold(latents)
-    history: tuple[Array, ...] = ()
+    history: list[A] = []
     for index, timestep in enumerate(schedule.timesteps):
-        velocity = predict(latents, timestep)
-        latents, history = scheduler.step(schedule, index, latents, velocity, history)
-        latents = hold(latents)
+        prediction = predict(latents, timestep)
+        coefficients = scheduler.coefficients(schedule, index, len(history))
+        moved, *history = arithmetic.step(coefficients, latents, prediction, history)
+        latents = given.hold(moved, arithmetic)
+        arithmetic.wait()
         yield Denoised(index, latents)

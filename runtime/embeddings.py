@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Session
-from ..engine.folders import cache_root
 from .text import Tokens
 
 log = logging.getLogger(__name__)
@@ -40,11 +39,6 @@ def pad(embedding: Embedding, length: int) -> Embedding:
     padded = np.zeros((1, length, embedding.shape[1]), np.float32)
     padded[0, : len(embedding)] = embedding
     return padded
-
-
-def cache_folder() -> Path:
-    """Where embeddings are kept."""
-    return cache_root() / "prompts"
 
 
 class EmbeddingCache:

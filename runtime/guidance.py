@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
+from typing import Any, Generic
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..engine import Session
 from ..engine.manifest import Manifest
-from ..kernels.latents import guide
+from .arithmetic import A, Arithmetic, Prediction
 from .conditioning import Conditioning
-
-Array = NDArray[np.float32]
 
 
 @dataclass
-class GuidedDenoiser:
-    """Predicts the velocity at some latents.
+class GuidedDenoiser(Generic[A]):
+    """Predicts the velocity at some latents, with and without the prompt.
 
     Attributes:
         session: the denoiser.
+        arithmetic: where the arrays lie.
         prompt: embedding, float32 (1, tokens, dim); may be replaced between steps.
         negative: likewise; `None` runs without guidance, one prediction a step.
         scale: the guidance scale.
@@ -31,27 +29,27 @@ class GuidedDenoiser:
     """
 
     session: Session
-    prompt: Array
-    negative: Array | None
+    arithmetic: Arithmetic[A]
+    prompt: A
+    negative: A | None
     scale: float
     batched: bool
-    conditioning: Conditioning = field(default_factory=Conditioning)
+    conditioning: Conditioning[A] = field(default_factory=Conditioning)
 
-    def __call__(self, latents: Array, timestep: np.float32) -> Array:
-        """The velocity, of the latents' shape (1, channels, frames, height, width)."""
+    def __call__(self, latents: A, timestep: np.float32) -> Prediction[A]:
+        """Of latents (1, channels, frames, height, width)."""
         if self.negative is None:
-            return self._predict(latents, timestep, self.prompt)
+            return Prediction(self._predict(latents, timestep, self.prompt))
         if self.batched:
-            both = np.concatenate([self.prompt, self.negative])
-            conditional, unconditional = np.split(
-                self._predict(np.repeat(latents, 2, axis=0), timestep, both), 2
-            )
-        else:
-            conditional = self._predict(latents, timestep, self.prompt)
-            unconditional = self._predict(latents, timestep, self.negative)
-        return guide(conditional, unconditional, self.scale)
+            stack = self.arithmetic.stack
+            embeddings = stack(self.prompt, self.negative)
+            both = self._predict(stack(latents, latents), timestep, embeddings)
+            return Prediction(*self.arithmetic.halves(both), self.scale)
+        conditional = self._predict(latents, timestep, self.prompt)
+        unconditional = self._predict(latents, timestep, self.negative)
+        return Prediction(conditional, unconditional, self.scale)
 
-    def _predict(self, latents: Array, timestep: np.float32, embeddings: Array) -> Array:
+    def _predict(self, latents: Any, timestep: np.float32, embeddings: Any) -> Any:
         outputs = self.session.run(
             {
                 "hidden_states": latents,
@@ -59,16 +57,15 @@ class GuidedDenoiser:
                 "encoder_hidden_states": embeddings,
             }
         )
-        return np.asarray(outputs["sample"])
+        return outputs["sample"]
 
 
-def fits_batched(manifest: Manifest, latent_shape: tuple[int, ...]) -> bool:
-    """Whether two predictions at once stay within a quarter of the machine's memory.
+def fits_batched(manifest: Manifest, latent_shape: tuple[int, ...], memory: int) -> bool:
+    """Whether two predictions at once stay within a quarter of the memory, in bytes.
 
     The whole memory counts, not what is free just now: the same machine always decides the same,
     so that its results stay the same bit for bit.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return 2 * working_memory(manifest, latent_shape) <= memory // 4
 
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cache import cache_folder
 from ..engine import Bundle, Sessions
 from ..engine.closing import Closing
 from ..engine.lora import open_loras
-from ..kernels.frames import latent_preview
-from ..kernels.latents import denormalize, normalize
-from ..kernels.noise import standard_normal
+from ..kernels.latents import normalize
 from . import record, vae
+from .arithmetic import Arithmetic, arithmetic_on
 from .clip import Clip
 from .conditioning import Conditioning
 from .denoise import denoise
-from .embeddings import EmbeddingCache, cache_folder, encode, pad
+from .embeddings import EmbeddingCache, encode, pad
 from .guidance import GuidedDenoiser, fits_batched
 from .image import Image
 from .output import Destination, Output, destination
@@ -48,7 +48,7 @@ class Pipeline(Closing):
         text, latents = bundle.manifest.text, bundle.manifest.latents
         self.tokenizer = Tokenizer(bundle.file(text.tokenizer), text.max_tokens)
         identity = " ".join([bundle.sha256, sessions.backend, *record.versions().values()])
-        self._embeddings = EmbeddingCache(cache_folder(), identity, text.embedding_dim)
+        self._embeddings = EmbeddingCache(cache_folder("prompts"), identity, text.embedding_dim)
         self._mean = np.asarray(latents.mean, np.float32)
         self._std = np.asarray(latents.std, np.float32)
 
@@ -77,7 +77,7 @@ class Pipeline(Closing):
         for step in stream:
             if on_step is not None:
                 on_step(step)
-        return self._render(stream.latents, account, target)
+        return self._render(stream.native_latents, account, target)
 
     def stream(self, prompt: str, **options: Any) -> Stream:
         """Make a clip step by step: iterate, look, steer or stop, then call `clip()`.
@@ -89,14 +89,11 @@ class Pipeline(Closing):
 
     def decode(self, latents: Array) -> Iterator[NDArray[np.uint8]]:
         """Frames of denoised latents, uint8 (frames, height, width, 3), some at a time."""
-        return vae.decode(self.sessions, denormalize(latents, self._mean, self._std))
+        return self._decode(self._arithmetic.array(latents))
 
     def preview(self, latents: Array) -> NDArray[np.uint8]:
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
-        preview = self.bundle.manifest.latents.preview
-        return latent_preview(
-            latents, np.asarray(preview.matrix, np.float32), np.asarray(preview.bias, np.float32)
-        )
+        return self._preview(self._arithmetic.array(latents))
 
     def set_loras(self, loras: Mapping[str | os.PathLike[str], float]) -> None:
         """Change the LoRAs, as for `load`; `{}` for none. Streams that have begun cannot go on.
@@ -110,6 +107,10 @@ class Pipeline(Closing):
         """Close the engines."""
         self.sessions.close()
 
+    @property
+    def _arithmetic(self) -> Arithmetic[Any]:
+        return arithmetic_on(self.sessions.stream)
+
     def _settle(self, prompt: str, options: dict[str, Any]) -> tuple[Settings, Record]:
         settings = settle(Request.of(prompt, options), self.bundle.manifest)
         for name in GRAPHS[: 3 if settings.frames == 1 else 4]:
@@ -119,20 +120,23 @@ class Pipeline(Closing):
         return settings, record.start(settings.record(), self.sessions)
 
     def _stream(self, settings: Settings, account: Record) -> Stream:
+        arithmetic = self._arithmetic
         with account.stage("text"):
             positive = self._embed(settings.prompt, account)
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
         with account.stage("open"):
             session = self.sessions("denoiser")
-        batched = fits_batched(self.bundle.manifest, settings.latent_shape)
+        batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
         given = self._condition(settings.image, account)
         predict = GuidedDenoiser(
-            session, positive, negative, settings.guidance_scale, batched, given
+            session, arithmetic, positive, negative, settings.guidance_scale, batched, given
         )
 
-        latents = settings.latents
-        if latents is None:
-            latents = standard_normal(settings.seed, settings.latent_shape)
+        if settings.latents is None:
+            latents = arithmetic.noise(settings.seed, settings.latent_shape)
+        else:
+            latents = arithmetic.array(settings.latents)
+        latents = given.hold(latents, arithmetic)
         published = self.bundle.manifest.scheduler
         scheduler = get_scheduler(
             settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
@@ -143,34 +147,50 @@ class Pipeline(Closing):
             predict.prompt = self._embed(check_prompt(new_prompt), account)
 
         return Stream(
-            denoise(predict, latents, scheduler, schedule, given.hold),
+            denoise(predict, latents, scheduler, schedule, arithmetic, given),
             settings.steps,
-            given.hold(latents),
+            latents,
             account,
-            preview=self.preview,
+            numpy=arithmetic.numpy,
+            preview=self._preview,
             steer=steer,
             render=self._render,
         )
 
-    def _condition(self, image: Image | None, account: Record) -> Conditioning:
+    def _condition(self, image: Image | None, account: Record) -> Conditioning[Any]:
         by_frame = self.bundle.manifest.denoiser.image is not None
         if image is None:
             return Conditioning(by_frame)
         with account.stage("image"):
             latents = vae.encode(self.sessions, image.pixels)
-        return Conditioning(by_frame, normalize(latents, self._mean, self._std))
+        first = normalize(latents, self._mean, self._std)
+        return Conditioning(by_frame, self._arithmetic.array(first))
 
-    def _embed(self, prompt: str, account: Record) -> Array:
+    def _embed(self, prompt: str, account: Record) -> Any:
         tokens = self.tokenizer(prompt)
         if tokens.cut:
             account.warnings.append(f"prompt cut; ignored: {tokens.cut}")
         embedding = self._embeddings.get(
             tokens, lambda: encode(self.sessions("text_encoder"), tokens)
         )
-        return pad(embedding, self.bundle.manifest.text.max_tokens)
+        return self._arithmetic.array(pad(embedding, self.bundle.manifest.text.max_tokens))
 
-    def _render(self, latents: Array, account: Record, target: Destination | None) -> Clip:
-        pieces = account.timed("vae", self.decode(latents))
+    def _decode(self, latents: Any) -> Iterator[NDArray[np.uint8]]:
+        arithmetic = self._arithmetic
+        mean, std = map(arithmetic.array, (self._mean, self._std))
+        frames = (
+            arithmetic.latent_frame(latents, index, mean, std) for index in range(latents.shape[2])
+        )
+        return vae.decode(self.sessions, frames, arithmetic.rgb8)
+
+    def _preview(self, latents: Any) -> NDArray[np.uint8]:
+        affine = self.bundle.manifest.latents.preview
+        matrix, bias = (np.asarray(values, np.float32) for values in (affine.matrix, affine.bias))
+        arithmetic = self._arithmetic
+        return arithmetic.preview(latents, arithmetic.array(matrix), arithmetic.array(bias))
+
+    def _render(self, latents: Any, account: Record, target: Destination | None) -> Clip:
+        pieces = account.timed("vae", self._decode(latents))
         if target is not None:
             return Clip(account, path=target.write(pieces))
         frames = np.concatenate(list(pieces))

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +28,23 @@ class Step:
         index: from 0.
         steps: how many there will be.
         seconds: this one took.
-        latents: float32 (1, channels, frames, height, width) after it.
     """
 
     index: int
     steps: int
     seconds: float
-    latents: Array
-    _preview: Callable[[Array], NDArray[np.uint8]]
+    _latents: Any
+    _numpy: Callable[[Any], Array]
+    _preview: Callable[[Any], NDArray[np.uint8]]
+
+    @property
+    def latents(self) -> Array:
+        """After it, float32 (1, channels, frames, height, width); a GPU's are copied."""
+        return self._numpy(self._latents)
 
     def preview(self) -> NDArray[np.uint8]:
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
-        return self._preview(self.latents)
+        return self._preview(self._latents)
 
 
 class Stream:
@@ -46,28 +52,35 @@ class Stream:
 
     Attributes:
         record: the account so far.
-        latents: as they stand.
+        native_latents: as they stand, where they lie.
     """
 
     def __init__(
         self,
-        denoised: Iterator[Denoised],
+        denoised: Iterator[Denoised[Any]],
         steps: int,
-        latents: Array,
+        latents: Any,
         record: Record,
         *,
-        preview: Callable[[Array], NDArray[np.uint8]],
+        numpy: Callable[[Any], Array],
+        preview: Callable[[Any], NDArray[np.uint8]],
         steer: Callable[[str], None],
-        render: Callable[[Array, Record, Destination | None], Clip],
+        render: Callable[[Any, Record, Destination | None], Clip],
     ) -> None:
         self.record = record
-        self.latents = latents
+        self.native_latents = latents
         self._denoised = denoised
         self._steps = steps
+        self._numpy = numpy
         self._preview = preview
         self._steer = steer
         self._render = render
         self._stopped = False
+
+    @property
+    def latents(self) -> Array:
+        """As they stand, float32 (1, channels, frames, height, width); a GPU's are copied."""
+        return self._numpy(self.native_latents)
 
     def __iter__(self) -> Stream:
         return self
@@ -80,8 +93,8 @@ class Stream:
             done = next(self._denoised)
         seconds = time.perf_counter() - began
         self.record.step_seconds.append(seconds)
-        self.latents = done.latents
-        return Step(done.index, self._steps, seconds, done.latents, self._preview)
+        self.native_latents = done.latents
+        return Step(done.index, self._steps, seconds, done.latents, self._numpy, self._preview)
 
     def stop(self) -> None:
         """End the loop after the present step."""
@@ -103,4 +116,4 @@ class Stream:
         account = copy.deepcopy(self.record)
         if len(account.step_seconds) < self._steps:
             account.settings["stopped_after"] = len(account.step_seconds)
-        return self._render(self.latents, account, destination(output, account))
+        return self._render(self.native_latents, account, destination(output, account))

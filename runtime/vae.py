@@ -5,19 +5,22 @@ Memory does not grow with the length of the clip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Session, Tensor
-from ..kernels.frames import from_rgb8, to_rgb8
+from ..kernels.frames import from_rgb8
 
 CACHE_OUT = "new_"
 
 
 def decode(
-    open_graph: Callable[[str], Session], latents: NDArray[np.float32]
+    open_graph: Callable[[str], Session],
+    latent_frames: Iterable[Tensor],
+    show: Callable[[Any], NDArray[np.uint8]],
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode a clip: one frame from the first latent frame, several from each later one.
 
@@ -26,17 +29,17 @@ def decode(
 
     Args:
         open_graph: gives the session of `vae_decoder_first` and of `vae_decoder_next`.
-        latents: (1, channels, frames, height, width), in the VAE's own space.
+        latent_frames: each (1, channels, 1, height, width), in the VAE's own space.
+        show: makes pictures of what a run gives, (1, 3, frames, height, width) in [-1, 1].
 
     Yields:
         uint8 (frames, height, width, 3).
     """
     cache: dict[str, Tensor] = {}
-    for index in range(latents.shape[2]):
+    for index, latents in enumerate(latent_frames):
         session = open_graph("vae_decoder_next" if index else "vae_decoder_first")
-        piece = np.ascontiguousarray(latents[:, :, index : index + 1])
-        outputs = session.run({"latents": piece, **cache})
-        yield to_rgb8(np.asarray(outputs.pop("frames")))
+        outputs = session.run({"latents": latents, **cache})
+        yield show(outputs.pop("frames"))
         cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
 
 

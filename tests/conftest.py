@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cpu_device import CpuStream
 from mutoscope.engine.bundle import Bundle, describe_files
 from mutoscope.engine.manifest import (
     Defaults,
@@ -46,6 +47,12 @@ def image_bundle_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def bundle(bundle_folder: Path) -> Bundle:
     return Bundle.open(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def cpu_stream(tmp_path_factory: pytest.TempPathFactory) -> CpuStream:
+    """A device whose kernels run on this CPU."""
+    return CpuStream(tmp_path_factory.mktemp("cuda_on_cpu"))
 
 
 def write_bundle(folder: Path, *, image: bool = False) -> Path:

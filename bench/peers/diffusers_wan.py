@@ -2,67 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ..wan_layout import TEXT_TOKENS, Layout, Size, operations
 from .timing import peak_memory_gb, seconds
-
-TEXT_TOKENS = 512
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A transformer's dimensions, as `WanTransformer3DModel` takes them."""
-
-    heads: int
-    head_dim: int
-    layers: int
-    ffn_dim: int
-    text_dim: int
-
-    @property
-    def width(self) -> int:
-        """Of the hidden states."""
-        return self.heads * self.head_dim
-
-
-WAN_1_3B = Layout(heads=12, head_dim=128, layers=30, ffn_dim=8960, text_dim=4096)
-TINY = Layout(heads=2, head_dim=12, layers=2, ffn_dim=32, text_dim=16)
-
-
-@dataclass(frozen=True)
-class Size:
-    """A clip's size in pixels and frames; compression 4x8x8, patches 1x2x2."""
-
-    width: int
-    height: int
-    frames: int
-
-    @property
-    def latent(self) -> tuple[int, int, int]:
-        """Latent frames, height and width."""
-        return (self.frames - 1) // 4 + 1, self.height // 8, self.width // 8
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens the denoiser sees."""
-        frames, height, width = self.latent
-        return frames * (height // 2) * (width // 2)
-
-    @property
-    def name(self) -> str:
-        """As in "832x480x81"."""
-        return f"{self.width}x{self.height}x{self.frames}"
-
-
-def operations(layout: Layout, tokens: int, text: int = TEXT_TOKENS) -> float:
-    """Floating-point operations of one forward pass: the blocks' matrices and attentions."""
-    d = layout.width
-    own = 8 * tokens * d * d + 4 * tokens * tokens * d
-    cross = 4 * tokens * d * d + 4 * text * d * d + 4 * tokens * text * d
-    return float(layout.layers * (own + cross + 4 * tokens * d * layout.ffn_dim))
 
 
 def make_denoiser(layout: Layout, device: str, dtype: torch.dtype) -> Any:

@@ -22,6 +22,26 @@ def seconds(work: Callable[[], object], device: str, repetitions: int = 10) -> f
     return statistics.median(times)
 
 
+def wall_seconds(work: Callable[[], object], device: str, repetitions: int) -> float:
+    """The median time of one call by the host's clock, its work on the device done; after one."""
+    times = []
+    for _ in range(1 + repetitions):
+        began = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+def device_memory_gb(device: str) -> float | None:
+    """The device's memory that is taken, by all processes, in GB (2^30 bytes)."""
+    if device != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**30
+
+
 def peak_memory_gb(device: str) -> float | None:
     """The most device memory that tensors have held so far, in GB (2^30 bytes)."""
     return torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ import numpy as np
 from ...errors import BundleError, MissingExtraError, MutoscopeError
 from ..bundle import Bundle
 from ..lora import Merged, check_loras, merge
-from ..manifest import GraphSpec
 from ..open import EngineOptions
 from ..session import Session, Tensor
 
 __all__ = ["check_loras", "open_session"]
+CPU = "CPUExecutionProvider"
+Provider = str | tuple[str, dict[str, str]]
+"""What runs the nodes of a graph, by ONNX Runtime's name, with its options where it has any."""
+
 FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
 
@@ -30,34 +33,45 @@ class OnnxRuntimeSession(Session):
 
     def __init__(
         self,
+        bundle: Bundle,
         name: str,
-        graph: GraphSpec,
-        path: Path,
         options: EngineOptions,
-        merged: Merged | None = None,
+        providers: Sequence[Provider] = (CPU,),
     ) -> None:
-        super().__init__(name, graph)
+        super().__init__(name, bundle.graph(name))
+        path = bundle.file(bundle.graph(name).file)
+        changed = options.loras and bundle.graph(name).lora is not None
+        merged = merge(bundle, name, options.loras) if changed else None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._native: Any = _open_native(path, options, merged)
+        self._native: Any = _open_native(path, options, merged, providers)
         self._check_interface(path)
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        names = list(self.outputs)
+        arrays = {name: np.asarray(tensor) for name, tensor in feeds.items()}
+        values = self._finish(lambda native, options: native.run(names, arrays, options))
+        return dict(zip(names, values, strict=True))
+
+    def _finish(self, run: Callable[[Any, Any], Any]) -> Any:
+        """What a native run gives, which ends where the user interrupts it.
+
+        Args:
+            run: of the native session and its `RunOptions`.
+        """
         if self._native is None:
             raise MutoscopeError(f"{self.name}: the session is closed")
         from onnxruntime import RunOptions
 
-        names, options = list(self.outputs), RunOptions()
-        arrays = {name: np.asarray(tensor) for name, tensor in feeds.items()}
-        running = self._worker.submit(self._native.run, names, arrays, options)
+        options = RunOptions()
+        running = self._worker.submit(run, self._native, options)
         try:
-            values = running.result()
+            return running.result()
         except Exception as error:
             # onnxruntime's exceptions share no base class but Exception
             raise MutoscopeError(f"{self.name}: ONNX Runtime failed: {_one_line(error)}") from error
         except BaseException:
             options.terminate = True
             raise
-        return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
         """Give back the memory. A second call does nothing."""
@@ -83,13 +97,12 @@ def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRunti
         BundleError: ONNX Runtime refuses the graph.
         UserError: a LoRA does not fit.
     """
-    graph = bundle.graph(name)
-    changed = options.loras and graph.lora is not None
-    merged = merge(bundle, name, options.loras) if changed else None
-    return OnnxRuntimeSession(name, graph, bundle.file(graph.file), options, merged)
+    return OnnxRuntimeSession(bundle, name, options)
 
 
-def _open_native(path: Path, options: EngineOptions, merged: Merged | None) -> Any:
+def _open_native(
+    path: Path, options: EngineOptions, merged: Merged | None, providers: Sequence[Provider]
+) -> Any:
     try:
         import onnxruntime
     except ImportError:
@@ -99,7 +112,7 @@ def _open_native(path: Path, options: EngineOptions, merged: Merged | None) -> A
     settings.log_severity_level = 3
     model = _replace_weights(settings, path, merged) if merged else path
     try:
-        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, settings, providers=list(providers))
     except Exception as error:
         raise BundleError(f"ONNX Runtime cannot open {path}: {_one_line(error)}") from error
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from ...kernels.device import Stream
 from ..bundle import Bundle
 from ..open import EngineOptions
-from .tensorrt import open_with
+from .tensorrt import open_stream_with, open_with
 from .tensorrt.package import TENSORRT_RTX
 from .tensorrt.session import TensorRTSession
+
+
+def open_stream() -> Stream:
+    """A stream of the first NVIDIA GPU, for sessions to share."""
+    return open_stream_with(TENSORRT_RTX)
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> TensorRTSession:

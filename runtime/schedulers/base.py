@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UserError
-from ...kernels.linear import combine
 
 Array = NDArray[np.float32]
 Coefficients = NDArray[np.float64]
@@ -70,33 +69,8 @@ class Scheduler(ABC):
 
         Returns:
             (outputs, 2 + known). Columns: latents, velocity, history. Rows: the next latents, then
-            the next history. Guidance is a weighted sum too, so a device can fold it into the
-            velocity's column and do the whole step in one pass.
+            the next history. `kernels.guided_step` takes them, together with guidance.
         """
-
-    def step(
-        self,
-        schedule: Schedule,
-        index: int,
-        latents: Array,
-        velocity: Array,
-        history: tuple[Array, ...] = (),
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Move the latents from one sigma to the next.
-
-        Args:
-            schedule: the run's noise levels.
-            index: of the step, from 0.
-            latents: float32, at `schedule.sigmas[index]`; not changed.
-            velocity: float32, of the same shape: the denoiser's prediction, noise minus clean.
-            history: what the previous step returned; empty where a run begins.
-
-        Returns:
-            The latents at `schedule.sigmas[index + 1]`, and the history for the next step.
-        """
-        weights = self.coefficients(schedule, index, len(history))
-        moved, *kept = combine(weights, (latents, velocity, *history))
-        return moved, tuple(kept)
 
 
 def shifted(sigmas: NDArray[np.float64], shift: float) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from mutoscope.bench import gpu_suite
+from mutoscope.bench.gpu_parts import Setting, SkippedError
 
 
 def suite(folder: Path, *arguments: str) -> tuple[Result, dict[str, Any]]:
@@ -28,19 +29,25 @@ def test_a_part_that_takes_too_long_hides_no_other(tmp_path: Path) -> None:
     assert reasons == dict.fromkeys(reasons, "took longer than 0 s")
 
 
-def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(small: bool) -> dict[str, Any]:
-        raise gpu_suite.SkippedError("no such card")
+def test_what_cannot_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(setting: Setting) -> dict[str, Any]:
+        raise SkippedError("no such card")
 
-    def broken(small: bool) -> dict[str, Any]:
+    def broken(setting: Setting) -> dict[str, Any]:
         return {"rate": 1 / 0}
 
-    monkeypatch.setattr(gpu_suite, "PARTS", {"absent": absent, "broken": broken})
-    assert gpu_suite._here("absent", False) == {"state": "skipped", "reason": "no such card"}
-    assert gpu_suite._here("broken", False) == {
-        "state": "failed",
-        "reason": "ZeroDivisionError: division by zero",
-    }
+    def needy(setting: Setting) -> dict[str, Any]:
+        import no_such_package
+
+        return {"version": no_such_package.__version__}
+
+    parts = {"absent": absent, "broken": broken, "needy": needy}
+    monkeypatch.setattr(gpu_suite, "PARTS", parts)
+    assert [gpu_suite._here(name, Setting(tmp_path)) for name in parts] == [
+        {"state": "skipped", "reason": "no such card"},
+        {"state": "failed", "reason": "ZeroDivisionError: division by zero"},
+        {"state": "skipped", "reason": "no_such_package is not installed"},
+    ]
 
 
 def test_an_unknown_part_is_named(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from mutoscope.errors import MutoscopeError
-from mutoscope.kernels.cuda_core import CudaDevice, CudaStream, open_device
+from mutoscope.kernels.cuda_core import CudaDevice, open_device
+from mutoscope.kernels.cuda_stream import CudaStream
 from mutoscope.kernels.noise import standard_normal
 from mutoscope.kernels.ops import Ops
 
@@ -29,9 +31,21 @@ def stream(device: CudaDevice) -> Iterator[CudaStream]:
         yield stream
 
 
-def test_it_has_a_name_and_an_architecture(device: CudaDevice) -> None:
+def test_it_has_a_name_an_architecture_and_a_driver(device: CudaDevice) -> None:
     assert device.name
     assert device.arch.startswith("sm_")
+    assert device.driver >= 12
+
+
+def test_the_pool_keeps_what_is_freed(device: CudaDevice) -> None:
+    assert device.native.memory_resource.attributes.release_threshold >= 1 << 40
+
+
+def test_memory_that_is_taken_counts(device: CudaDevice, stream: CudaStream) -> None:
+    before = device.memory_in_use()
+    array = stream.empty((1 << 30,), "uint8")
+    stream.synchronize()
+    assert device.memory_in_use() - before >= array.nbytes // 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "uint16"])
@@ -41,6 +55,28 @@ def test_what_goes_up_comes_down(stream: CudaStream, dtype: str, shape: tuple[in
     array = stream.upload(values)
     assert (array.shape, array.dtype, array.nbytes) == (shape, dtype, values.nbytes)
     assert np.array_equal(stream.download(array), values)
+
+
+def test_rows_lie_where_they_are(stream: CudaStream) -> None:
+    values = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    array = stream.upload(values)
+    rows = array.rows(1, 3)
+    assert rows.pointer == array.pointer + 4 * 6
+    assert np.array_equal(np.asarray(rows), values[1:3])
+    stream.copy(rows, array.rows(2, 4))
+    assert np.array_equal(np.asarray(array)[2:], values[1:3])
+
+
+def test_any_thread_may_use_a_stream(stream: CudaStream) -> None:
+    values = np.arange(6, dtype=np.int64)
+
+    def work() -> bool:
+        output = stream.empty((64,), "float32")
+        Ops(stream).standard_normal(3, output)
+        return np.array_equal(np.asarray(stream.upload(values)), values)
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(work).result()
 
 
 def test_copies_on_the_device(stream: CudaStream) -> None:

@@ -8,82 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from mutoscope.kernels.compiler import read_source
-from mutoscope.kernels.device import DTYPES, Argument
+from cpu_device import build
+from mutoscope.kernels.device import DTYPES
 from mutoscope.kernels.ops import Ops
 from numpy.typing import NDArray
 
-HEADER = Path(__file__).with_name("cuda_on_cpu.h")
-KERNEL_NAMES = re.compile(r"^\w*KERNEL\((\w+),|__launch_bounds__\([^)]*\)\n(\w+)\(", re.MULTILINE)
-# Stops at the first misaligned access, index out of bounds, overflow or impossible conversion.
-SANITIZE = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
 GUARD = 32  # elements before and after each array that no kernel may touch
-
-
-@dataclass(frozen=True, eq=False)
-class CpuArray:
-    """Host memory in the place of a device's."""
-
-    owner: NDArray[Any]
-    pointer: int
-    shape: tuple[int, ...]
-    dtype: str
-
-
-class CpuStream:
-    """Runs kernels at once, in this process; as much of the protocol as the launchers use."""
-
-    def __init__(self, folder: Path) -> None:
-        self._library = cache(lambda source: build(read_source(source), folder / source))
-
-    def upload(self, values: NDArray[Any], dtype: str | None = None) -> CpuArray:
-        values = np.array(values, order="C")
-        return CpuArray(values, values.ctypes.data, values.shape, dtype or values.dtype.name)
-
-    def download(self, array: CpuArray) -> NDArray[Any]:
-        return array.owner.copy()
-
-    def launch(
-        self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
-    ) -> None:
-        library = self._library(source)
-        assert len(arguments) == library[f"count_{kernel}"]()
-        cells = [_cell(argument) for argument in arguments]
-        addresses = (ctypes.c_void_p * len(cells))(*[cell.ctypes.data for cell in cells])
-        library[f"launch_{kernel}"](*map(ctypes.c_uint, (*grid, 256)), addresses)
-
-
-def _cell(argument: Argument) -> NDArray[Any]:
-    """The argument in memory, as a kernel's caller puts it there."""
-    if isinstance(argument, np.generic):
-        return np.asarray(argument)
-    return np.asarray(argument.pointer if argument else 0, np.uint64)
-
-
-def build(text: str, stem: Path) -> ctypes.CDLL:
-    """A library of the kernels in a source, from `stem`.cpp."""
-    compiler = shutil.which("c++")
-    if compiler is None:
-        pytest.skip("needs a C++ compiler, such as g++")
-    names = [name or other for name, other in KERNEL_NAMES.findall(text)]
-    exports = "\n".join(f"EXPORT({name})" for name in names)
-    program, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
-    program.write_text(f'#include "{HEADER}"\n{text}\n{exports}\n')
-    command = [compiler, "-std=c++17", "-O1", "-ffp-contract=off", *SANITIZE, "-shared", "-fPIC"]
-    done = subprocess.run([*command, "-o", library, program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library))
 
 
 class Bench:
@@ -155,11 +91,6 @@ def _rounded() -> Callable[[NDArray[Any], str], NDArray[np.float32]]:
 @pytest.fixture(scope="session", name="build")
 def _build() -> Callable[[str, Path], ctypes.CDLL]:
     return build
-
-
-@pytest.fixture(scope="session")
-def cpu_stream(tmp_path_factory: pytest.TempPathFactory) -> CpuStream:
-    return CpuStream(tmp_path_factory.mktemp("cuda_on_cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from mutoscope.cache import cache_folder
 from mutoscope.errors import MutoscopeError, UserError
 from mutoscope.kernels import __main__ as command
 from mutoscope.kernels import compiler
@@ -127,7 +128,7 @@ def test_an_error_shows_the_compiler_s_log() -> None:
 
 def test_a_cubin_is_kept_and_a_change_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def kept() -> int:
-        return sum(path.is_file() for path in compiler.cache_folder().rglob("*"))
+        return sum(path.is_file() for path in cache_folder("kernels").rglob("*"))
 
     text = 'extern "C" __global__ void one(int* a) { *a = 1; }'
     first = compiler.compile_source(text, "one", "sm_89")

@@ -39,7 +39,8 @@ def test_without_a_gpu() -> None:
     )  # fmt: skip
     (line,) = done.stdout.splitlines()
     assert line.startswith(
-        "no NVIDIA GPU 0 that CUDA can use; install NVIDIA's driver, or run on the CPU ("
+        "no NVIDIA GPU 0 that CUDA can use; install NVIDIA's driver, or run on the CPU "
+        "with --backend onnxruntime ("
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mutoscope import UserError
 from mutoscope.kernels.noise import standard_normal
+from mutoscope.runtime.arithmetic import HostArithmetic
 from mutoscope.runtime.conditioning import Conditioning
 from mutoscope.runtime.output import write_image
 from mutoscope.runtime.pipeline import Pipeline
@@ -30,10 +31,10 @@ def pipe(image_bundle_folder: Path) -> Iterator[Pipeline]:
 def test_what_is_given_stays_in_its_place() -> None:
     first = np.full((1, 4, 1, 4, 4), 7, np.float32)
     noise = standard_normal(3, SHAPE)
-    held = Conditioning(by_frame=True, first=first).hold(noise)
+    held = Conditioning(by_frame=True, first=first).hold(noise, HostArithmetic())
     assert (held[:, :, 0] == 7).all()
     np.testing.assert_array_equal(held[:, :, 1:], noise[:, :, 1:])
-    assert Conditioning(by_frame=True).hold(noise) is noise
+    assert Conditioning(by_frame=True).hold(noise, HostArithmetic()) is noise
 
 
 @pytest.mark.parametrize(

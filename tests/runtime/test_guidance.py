@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from mutoscope.engine.manifest import Manifest
-from mutoscope.runtime import guidance
+from mutoscope.runtime.arithmetic import HostArithmetic
 from mutoscope.runtime.conditioning import Conditioning
 from mutoscope.runtime.guidance import GuidedDenoiser, fits_batched, working_memory
 
@@ -28,26 +28,30 @@ class Denoiser:
         return {"sample": scaled + feeds["encoder_hidden_states"].mean((1, 2)).reshape(column)}
 
 
-def guided(*, batched: bool, negative: float | None = 1.0) -> tuple[GuidedDenoiser, Denoiser]:
+def guided(*, batched: bool, negative: float | None = 1.0) -> tuple[GuidedDenoiser[Any], Denoiser]:
     denoiser = Denoiser()
     prompt = np.full((1, 8, 6), 3, np.float32)
     other = None if negative is None else np.full((1, 8, 6), negative, np.float32)
-    return GuidedDenoiser(denoiser, prompt, other, 4.0, batched), denoiser  # type: ignore[arg-type]
+    predict = GuidedDenoiser(denoiser, HostArithmetic(), prompt, other, 4.0, batched)  # type: ignore[arg-type]
+    return predict, denoiser
 
 
 @pytest.mark.parametrize(("batched", "batches"), [(True, [2]), (False, [1, 1])])
 def test_guided(batched: bool, batches: list[int]) -> None:
     predict, denoiser = guided(batched=batched)
-    velocity = predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))
-    # conditional 13, unconditional 11: 11 + 4 * 2
-    assert np.unique(velocity).tolist() == [19]
-    assert velocity.shape == (1, 4, 1, 2, 2)
+    prediction = predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))
+    assert np.unique(prediction.conditional).tolist() == [13]
+    assert np.unique(prediction.unconditional).tolist() == [11]
+    assert prediction.conditional.shape == prediction.unconditional.shape == (1, 4, 1, 2, 2)
+    assert prediction.scale == 4
     assert denoiser.batches == batches
 
 
 def test_without_guidance() -> None:
     predict, denoiser = guided(batched=True, negative=None)
-    assert np.unique(predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))).tolist() == [13]
+    prediction = predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))
+    assert np.unique(prediction.conditional).tolist() == [13]
+    assert prediction.unconditional is None
     assert denoiser.batches == [1]
 
 
@@ -67,15 +71,13 @@ def test_what_is_given_has_no_time(batched: bool, rows: int) -> None:
     assert [timestep.tolist() for timestep in seen] == [[[0, 10, 10]] * rows] * (2 // rows)
 
 
-def test_batching_goes_by_memory(
-    bundle_manifest: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batching_goes_by_memory(bundle_manifest: Manifest) -> None:
     shape = (1, 4, 2, 4, 4)
     # 2x2x2 tokens: 8 of hidden size 8, 16 of feed-forward, 2 heads of 8x8 scores held twice
     assert working_memory(bundle_manifest, shape) == 4 * (8 * (8 * 8 + 16) + 2 * 2 * 8 * 8)
-    assert fits_batched(bundle_manifest, shape)
-    monkeypatch.setattr(guidance.os, "sysconf", lambda name: 100)
-    assert not fits_batched(bundle_manifest, shape)
+    enough = 4 * 2 * working_memory(bundle_manifest, shape)
+    assert fits_batched(bundle_manifest, shape, enough)
+    assert not fits_batched(bundle_manifest, shape, enough - 4)
 
 
 def test_long_text_counts(bundle_manifest: Manifest) -> None:

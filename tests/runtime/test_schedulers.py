@@ -7,6 +7,7 @@ import pytest
 from mutoscope.errors import UserError
 from mutoscope.runtime.schedulers import SCHEDULERS, Schedule, Scheduler, get_scheduler
 from numpy.typing import NDArray
+from stepping import step
 
 Array = NDArray[np.float32]
 
@@ -69,7 +70,7 @@ def run(scheduler: Scheduler, schedule: Schedule, steps: int, latents: Array) ->
     history: tuple[Array, ...] = ()
     for index in range(steps):
         moving = gaussian_velocity(latents, float(schedule.sigmas[index]))
-        latents, history = scheduler.step(schedule, index, latents, moving, history)
+        latents, history = step(scheduler, schedule, index, latents, moving, history)
     return latents
 
 
@@ -101,7 +102,7 @@ def test_known_steps(name: str) -> None:
     history: tuple[Array, ...] = ()
     for index, expected in enumerate(KNOWN[name][2]):
         moving = velocity(latents, float(schedule.timesteps[index]))
-        latents, history = scheduler.step(schedule, index, latents, moving, history)
+        latents, history = step(scheduler, schedule, index, latents, moving, history)
         assert latents.dtype == np.float32
         # Seven decimals in the table, and a few float32 roundings of values up to 2.
         np.testing.assert_allclose(latents, expected, rtol=0, atol=1e-6)
@@ -112,7 +113,7 @@ def test_a_single_step_goes_to_the_predicted_clean_latents(name: str) -> None:
     scheduler = get_scheduler(name, 5.0)
     schedule, latents = scheduler.schedule(1), np.array(START, np.float32)
     moving = velocity(latents, float(schedule.timesteps[0]))
-    moved, _ = scheduler.step(schedule, 0, latents, moving, ())
+    moved, _ = step(scheduler, schedule, 0, latents, moving, ())
     # Two float32 roundings of values up to 2.
     np.testing.assert_allclose(moved, latents - schedule.sigmas[0] * moving, rtol=0, atol=5e-7)
 
@@ -163,8 +164,8 @@ def test_a_step_is_a_function_of_its_inputs(name: str) -> None:
     for index in range(5):
         given = (latents, moving, schedule.sigmas, *history)
         before = [array.copy() for array in given]
-        first = scheduler.step(schedule, index, latents, moving, history)
-        second = scheduler.step(schedule, index, latents, moving, history)
+        first = step(scheduler, schedule, index, latents, moving, history)
+        second = step(scheduler, schedule, index, latents, moving, history)
         assert all(map(np.array_equal, before, given))
         assert np.array_equal(first[0], second[0])
         assert all(map(np.array_equal, first[1], second[1]))
@@ -181,7 +182,7 @@ def test_the_history_stays_short() -> None:
         history: tuple[Array, ...] = ()
         lengths[name] = []
         for index in range(4):
-            latents, history = scheduler.step(schedule, index, latents, latents, history)
+            latents, history = step(scheduler, schedule, index, latents, latents, history)
             lengths[name].append(len(history))
     assert lengths == {"euler": [0, 0, 0, 0], "dpmpp-2m": [1, 1, 1, 1], "unipc": [2, 3, 3, 3]}
 
@@ -193,7 +194,7 @@ def test_nothing_moves_without_velocity(name: str) -> None:
     still = np.zeros(4, np.float32)
     history: tuple[Array, ...] = ()
     for index in range(6):
-        moved, history = scheduler.step(schedule, index, latents, still, history)
+        moved, history = step(scheduler, schedule, index, latents, still, history)
         # The weights add up to 1 but for their rounding to float32; the largest is below 2.
         np.testing.assert_allclose(moved, latents, rtol=5e-7)
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from ....kernels.cuda_core import open_device
+from ....kernels.device import Stream
 from ...bundle import Bundle
 from ...open import EngineOptions
 from ...store import EngineStore
-from .device import Device
 from .package import TENSORRT, Package
 from .session import TensorRTSession
+
+
+def open_stream_with(package: Package) -> Stream:
+    """A stream of the first NVIDIA GPU.
+
+    Raises:
+        MissingExtraError: the package is not installed, or cuda-core is not.
+        UserError: there is no NVIDIA driver, or no GPU.
+    """
+    package.load()
+    return open_device().stream()
 
 
 def open_with(
     package: Package, bundle: Bundle, name: str, options: EngineOptions
 ) -> TensorRTSession:
-    """Open a graph on the first NVIDIA GPU.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-        UserError: there is no NVIDIA driver, or no GPU.
-    """
+    """Open a graph on the stream of the options, or on one of its own; raises as that does."""
     bundle.graph(name)
-    package.load()
-    device = Device(package.extra)
-    return TensorRTSession(package, bundle, name, options, device, EngineStore())
+    stream = options.stream or open_stream_with(package)
+    return TensorRTSession(package, bundle, name, options, stream, EngineStore())
+
+
+def open_stream() -> Stream:
+    """A stream of the first NVIDIA GPU, for sessions to share."""
+    return open_stream_with(TENSORRT)
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> TensorRTSession:

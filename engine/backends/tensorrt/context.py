@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ....errors import BundleError, MutoscopeError
+from ....kernels.device import DeviceArray, Stream
 from ...manifest import GraphSpec
-from ...session import Tensor
+from ...session import Tensor, on_stream
 from ...spec import EngineSpec
 from ...store import Engine, EngineStore
-from .device import Device, DeviceTensor, on_device
 from .package import PACKAGES, Log
 
 
@@ -23,7 +23,7 @@ class Context:
         spec: of the engine.
     """
 
-    def __init__(self, engine: Engine, graph: GraphSpec, device: Device, store: EngineStore):
+    def __init__(self, engine: Engine, graph: GraphSpec, stream: Stream, store: EngineStore):
         """Deserialise an engine.
 
         Raises:
@@ -32,7 +32,7 @@ class Context:
         self.spec = engine.record.spec
         package = PACKAGES[self.spec.backend]
         trt, self._log = package.load(), Log()
-        self._device, self._store = device, store
+        self._stream, self._store = stream, store
         self._runtime = trt.Runtime(self._log.logger(trt))
         with engine.plan() as plan:
             if package.ahead_of_time:
@@ -49,30 +49,27 @@ class Context:
         self._native = self._create(with_cache=package.ahead_of_time)
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once; returns when the device is done."""
-        staging: list[Any] = []
-        tensors: dict[str, Tensor] = {}
-        for name, feed in feeds.items():
-            tensor = on_device(self._device, feed, staging)
-            self._check(self._native.set_input_shape(name, tensor.shape))
-            self._bind(name, tensor)
-            tensors[name] = tensor
+        """Put one run into the stream. What it reads and writes is freed in the stream's order."""
+        inputs = {name: on_stream(self._stream, feed) for name, feed in feeds.items()}
+        for name, array in inputs.items():
+            self._check(self._native.set_input_shape(name, array.shape))
+            self._bind(name, array)
         outputs: dict[str, Tensor] = {}
         for name in self._outputs:
             shape = tuple(self._native.get_tensor_shape(name))
-            outputs[name] = self._bind(name, self._device.empty(shape, self._dtypes[name]))
-        self._check(self._native.execute_async_v3(int(self._device.stream.handle)))
-        self._device.stream.sync()
+            outputs[name] = self._bind(name, self._stream.empty(shape, self._dtypes[name]))
+        self._check(self._native.execute_async_v3(self._stream.handle))
         return outputs
 
     def close(self) -> None:
-        """Keep what was compiled for this device, for the next start."""
+        """Wait for the last run, and keep what was compiled for this device, for the next start."""
+        self._stream.synchronize()
         if self._cache is not None:
             self._store.save_cache(self._cache_name, bytes(self._cache.serialize()))
 
     @property
     def _cache_name(self) -> str:
-        return f"{self.spec.graph}-{self.spec.key[:16]}-{self._device.target}.runtime"
+        return f"{self.spec.graph}-{self.spec.key[:16]}-{self._stream.device.arch}.runtime"
 
     def _create(self, *, with_cache: bool) -> Any:
         if not with_cache:
@@ -85,9 +82,9 @@ class Context:
         config.set_runtime_cache(self._cache)
         return self._engine.create_execution_context(config)
 
-    def _bind(self, name: str, tensor: DeviceTensor) -> DeviceTensor:
-        self._check(self._native.set_tensor_address(name, tensor.address))
-        return tensor
+    def _bind(self, name: str, array: DeviceArray) -> DeviceArray:
+        self._check(self._native.set_tensor_address(name, array.pointer))
+        return array
 
     def _check(self, done: bool) -> None:
         if not done:
@@ -114,13 +111,11 @@ def _check_validity(trt: Any, runtime: Any, plan: Any, spec: EngineSpec) -> None
     )
 
 
-def _interface(
-    trt: Any, engine: Any, graph: GraphSpec, spec: EngineSpec
-) -> dict[str, np.dtype[Any]]:
+def _interface(trt: Any, engine: Any, graph: GraphSpec, spec: EngineSpec) -> dict[str, str]:
     """The element types of an engine's inputs and outputs, equal to what the bundle says."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    got = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
-    if got != {tensor.name: np.dtype(tensor.dtype) for tensor in (*graph.inputs, *graph.outputs)}:
+    got = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name for name in names}
+    if got != {tensor.name: tensor.dtype for tensor in (*graph.inputs, *graph.outputs)}:
         raise BundleError(
             f"the engine of {spec.graph} has other inputs or outputs than bundle.json says; "
             "export the bundle again"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ....kernels.device import Device
 from ...bundle import Bundle
 from ...profiles import LatentSize, profile
 from ...spec import RECIPE, EngineSpec, source_hash, system_name
 from ...store import Built, Engine, EngineStore
 from .build import Report, build
-from .device import Device
 from .package import Package
 
 
@@ -30,7 +30,7 @@ def describe(
         UserError: a compute capability that the package does not build for.
     """
     tuned = device if not package.ahead_of_time else None
-    wanted = tuple(targets) or ((device.target,) if device else ())
+    wanted = tuple(targets) or ((device.arch,) if device else ())
     return EngineSpec(
         graph=name,
         source=source_hash(bundle, name),

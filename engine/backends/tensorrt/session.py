@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from ....errors import UserError
+from ....kernels.device import Stream
 from ...bundle import Bundle
 from ...open import EngineOptions
 from ...profiles import LatentSize
 from ...session import Session, Tensor, check_feeds
 from ...store import Engine, EngineStore
 from .context import Context
-from .device import Device
 from .engines import build_engine, describe, serves
 from .package import Package
 
@@ -24,7 +24,8 @@ class TensorRTSession(Session):
     """A graph on an NVIDIA GPU; its outputs stay there.
 
     The engine is opened with the first run, when shapes are known, and changed for one that takes
-    other shapes when they come. Runs happen in a thread of their own, so that Ctrl-C is heard.
+    other shapes when they come. Runs happen in a thread of their own, so that Ctrl-C is heard. On a
+    stream that is shared a run returns once it is in the stream, else when it is done.
     """
 
     def __init__(
@@ -33,18 +34,21 @@ class TensorRTSession(Session):
         bundle: Bundle,
         name: str,
         options: EngineOptions,
-        device: Device,
+        stream: Stream,
         store: EngineStore,
     ) -> None:
         super().__init__(name, bundle.graph(name))
         self._package, self._bundle, self._options = package, bundle, options
-        self._device, self._store = device, store
-        self._worker = ThreadPoolExecutor(1, name, initializer=device.set_current)
+        self._stream, self._store = stream, store
+        self._worker = ThreadPoolExecutor(1, name, initializer=stream.device.set_current)
         self._context: Context | None = None
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         context = self._context_for(check_feeds(self.name, self.inputs, feeds))
-        return self._worker.submit(context.run, feeds).result()
+        outputs = self._worker.submit(context.run, feeds).result()
+        if self._options.stream is None:
+            self._stream.synchronize()
+        return outputs
 
     def close(self) -> None:
         """Give back the device's memory. A second call does nothing."""
@@ -59,7 +63,7 @@ class TensorRTSession(Session):
             if self._context is not None:
                 self._worker.submit(self._context.close).result()
                 self._context = None
-            opened = self._worker.submit(Context, engine, graph, self._device, self._store)
+            opened = self._worker.submit(Context, engine, graph, self._stream, self._store)
             self._context = opened.result()
         return self._context
 
@@ -70,7 +74,7 @@ class TensorRTSession(Session):
             UserError: there is none, and the bundle's default is another size.
         """
         sizes = [LatentSize.default(self._bundle.manifest)]
-        wanted = describe(self._package, self._bundle, self.name, sizes, device=self._device)
+        wanted = describe(self._package, self._bundle, self.name, sizes, device=self._stream.device)
         found = self._store.find(lambda spec: serves(spec, wanted, axes))
         if found is not None:
             return found

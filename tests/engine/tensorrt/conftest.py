@@ -1,87 +1,95 @@
-"""A fake of TensorRT's and cuda-core's API, as far as a session uses it, that records its calls.
+"""A fake of TensorRT's API, as far as a session uses it, that records its calls.
 
-The fake device's memory is host memory; a fake engine gives the double of its input.
+A CPU stands in for the device, so that addresses are the host's. A fake engine runs a model: one
+that doubles its input, or ONNX Runtime on the bundle's graph.
 """
 
 from __future__ import annotations
 
 import enum
-import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 import pytest
-from mutoscope.engine.bundle import Bundle, describe_files
+from cpu_device import CpuArray, CpuStream
+from mutoscope.engine import Bundle, open_graph
+from mutoscope.engine.backends import tensorrt
+from mutoscope.engine.bundle import describe_files
 from mutoscope.engine.manifest import GraphSpec, TensorSpec, write_manifest
+from mutoscope.engine.session import axis_length, check_feeds
 
-ARCH = "89"
 DTYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Model(Protocol):
+    """What an engine computes; `tensors`: of each name the type, and whether it is an input."""
+
+    tensors: dict[str, tuple[str, bool]]
+
+    def shape(self, name: str, given: Shapes) -> tuple[int, ...]: ...
+
+    def run(self, feeds: dict[str, Any]) -> Mapping[str, Any]: ...
+
+
+class Doubling:
+    """Its one output is the double of its one input."""
+
+    def __init__(self, given: str = "float32", taken: str = "float32") -> None:
+        self.tensors = {"x": (given, True), "y": (taken, False)}
+
+    def shape(self, name: str, given: Shapes) -> tuple[int, ...]:
+        return given["x"]
+
+    def run(self, feeds: dict[str, Any]) -> Mapping[str, Any]:
+        return {"y": 2 * feeds["x"]}
+
+
+class Onnx:
+    """A graph of a bundle, run by ONNX Runtime."""
+
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        self.session = open_graph(bundle, name)
+        self.tensors = {n: (spec.dtype, True) for n, spec in self.session.inputs.items()}
+        self.tensors |= {n: (spec.dtype, False) for n, spec in self.session.outputs.items()}
+
+    def shape(self, name: str, given: Shapes) -> tuple[int, ...]:
+        feeds: Any = {
+            n: SimpleNamespace(shape=given[n], dtype=spec.dtype)
+            for n, spec in self.session.inputs.items()
+        }
+        axes = check_feeds(name, self.session.inputs, feeds)
+        return tuple(axis_length(axis, axes) for axis in self.session.outputs[name].shape)
+
+    def run(self, feeds: dict[str, Any]) -> Mapping[str, Any]:
+        return self.session.run(feeds)
 
 
 @dataclass
 class Recorder:
     """What was called, in order, and what the fakes are to answer."""
 
-    calls: list[str] = field(default_factory=list)
-    memory: dict[int, Any] = field(default_factory=dict)
+    stream: CpuStream
+    calls: list[str]
+    model: Callable[[str], Model] = field(default=lambda plan: Doubling())
     contexts: list[Any] = field(default_factory=list)
-    tensors: dict[str, tuple[str, bool]] = field(default_factory=dict)  # dtype, whether an input
     invalid: int = 0
     opens: bool = True
     runs: bool = True
     caches: list[bytes] = field(default_factory=list)
 
 
-class FakeBuffer:
-    addresses = itertools.count(0x1000, 0x1000)
-
-    def __init__(self, recorder: Recorder, size: int, kind: str) -> None:
-        self.recorder, self.kind, self.size = recorder, kind, size
-        self.data = np.zeros(size, np.uint8)
-        self.handle = next(self.addresses)
-        recorder.memory[self.handle] = self
-
-    def copy_from(self, source: FakeBuffer, *, stream: Any) -> None:
-        self.recorder.calls.append(f"{source.kind} to {self.kind}")
-        self.data[:] = source.data
-
-    def copy_to(self, target: FakeBuffer, *, stream: Any) -> None:
-        target.copy_from(self, stream=stream)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.data.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> Any:
-        return self.data.__dlpack_device__()
-
-
-def fake_cuda(recorder: Recorder) -> ModuleType:
-    stream = SimpleNamespace(handle=7, sync=lambda: recorder.calls.append("sync"))
-    device = SimpleNamespace(
-        arch=ARCH,
-        name="NVIDIA GeForce RTX 4090",
-        set_current=lambda: None,
-        create_stream=lambda: stream,
-        allocate=lambda size, *, stream: FakeBuffer(recorder, size, "device"),
-    )
-    core = ModuleType("cuda.core")
-    core.Device = lambda ordinal: device  # type: ignore[attr-defined]
-    core.system = SimpleNamespace(get_user_mode_driver_version=lambda: (13, 0))  # type: ignore[attr-defined]
-    core.LegacyPinnedMemoryResource = lambda: SimpleNamespace(  # type: ignore[attr-defined]
-        allocate=lambda size: FakeBuffer(recorder, size, "host")
-    )
-    return core
-
-
 class FakeContext:
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder, self.shapes, self.addresses = recorder, {}, {}
+    def __init__(self, recorder: Recorder, model: Model) -> None:
+        self.recorder, self.model = recorder, model
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
         recorder.contexts.append(self)
 
     def set_input_shape(self, name: str, shape: Any) -> bool:
@@ -90,7 +98,7 @@ class FakeContext:
         return True
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return next(iter(self.shapes.values()))
+        return self.model.shape(name, self.shapes)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.recorder.calls.append(f"bind {name}")
@@ -99,16 +107,15 @@ class FakeContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         self.recorder.calls.append(f"execute on {stream}")
-        (source,) = [n for n, (_, is_input) in self.recorder.tensors.items() if is_input]
-        given = self._array(source)
-        for name, (_, is_input) in self.recorder.tensors.items():
-            if not is_input:
-                self._array(name)[:] = 2 * given
+        inputs = [name for name, (_, is_input) in self.model.tensors.items() if is_input]
+        results = self.model.run({name: self._values(name, self.shapes[name]) for name in inputs})
+        for name, values in results.items():
+            self._values(name, self.get_tensor_shape(name))[...] = values
         return self.recorder.runs
 
-    def _array(self, name: str) -> Any:
-        data = self.recorder.memory[self.addresses[name]].data
-        return data.view(DTYPES[self.recorder.tensors[name][0]])
+    def _values(self, name: str, shape: tuple[int, ...]) -> Any:
+        dtype, _ = self.model.tensors[name]
+        return CpuArray(np.empty(0), self.addresses[name], shape, dtype).values()
 
 
 def fake_tensorrt(recorder: Recorder) -> ModuleType:
@@ -134,15 +141,16 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
             if not recorder.opens:
                 self.logger.log(Logger.ERROR, "out of\nmemory ")
                 return None
+            model = recorder.model(bytes(plan).decode())
             return SimpleNamespace(
-                num_io_tensors=len(recorder.tensors),
-                get_tensor_name=lambda index: list(recorder.tensors)[index],
-                get_tensor_dtype=lambda name: recorder.tensors[name][0],
+                num_io_tensors=len(model.tensors),
+                get_tensor_name=lambda index: list(model.tensors)[index],
+                get_tensor_dtype=lambda name: model.tensors[name][0],
                 create_runtime_config=lambda: SimpleNamespace(
                     create_runtime_cache=runtime_cache,
                     set_runtime_cache=lambda cache: recorder.calls.append("set cache"),
                 ),
-                create_execution_context=lambda *config: FakeContext(recorder),
+                create_execution_context=lambda *config: FakeContext(recorder, model),
             )
 
     def runtime_cache() -> Any:
@@ -160,13 +168,11 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """The fakes in the place of the packages."""
-    recorder = Recorder()
-    cuda: Any = ModuleType("cuda")
-    cuda.core = fake_cuda(recorder)
-    monkeypatch.setitem(sys.modules, "cuda", cuda)
-    monkeypatch.setitem(sys.modules, "cuda.core", cuda.core)
+def recorder(cpu_stream: CpuStream, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """The fakes in the place of the package and of the GPU."""
+    recorder = Recorder(cpu_stream, cpu_stream.calls)
+    recorder.calls.clear()
+    monkeypatch.setattr(tensorrt, "open_device", lambda: cpu_stream.device)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake_tensorrt(recorder))
     return recorder
 
@@ -179,7 +185,7 @@ def one_graph(bundle_folder: Path, recorder: Recorder) -> Callable[..., Bundle]:
         shape = ("batch", 4, "latent_frames", "latent_height", "latent_width")
         inputs = (TensorSpec(name="x", dtype=given, shape=shape),)  # type: ignore[arg-type]
         outputs = (TensorSpec(name="y", dtype=taken, shape=shape),)  # type: ignore[arg-type]
-        recorder.tensors = {"x": (given, True), "y": (taken, False)}
+        recorder.model = lambda plan: Doubling(given, taken)
         graph = GraphSpec(file="denoiser.onnx", precision="fp16", inputs=inputs, outputs=outputs)
         old = Bundle.open(bundle_folder).manifest
         whole = msgspec.structs.replace(
@@ -189,3 +195,9 @@ def one_graph(bundle_folder: Path, recorder: Recorder) -> Callable[..., Bundle]:
         return Bundle.open(bundle_folder)
 
     return one_graph
+
+
+@pytest.fixture
+def onnx_model() -> Callable[[Bundle, str], Model]:
+    """A model that runs a graph of a bundle."""
+    return Onnx

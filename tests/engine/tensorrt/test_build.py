@@ -132,7 +132,7 @@ def test_without_a_driver_a_clip_is_refused_in_one_line(run: Run, tmp_path: Path
     target = tmp_path / "clip.mp4"
     code, error = run("generate", "a red circle", "--backend", "tensorrt-rtx", "-o", target)
     assert code == 2
-    assert error.startswith("mutoscope: error: no NVIDIA driver was found")
+    assert error.startswith("mutoscope: error: no NVIDIA GPU 0 that CUDA can use; ")
     assert list(tmp_path.iterdir()) == []
 
 

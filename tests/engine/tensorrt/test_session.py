@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutoscope.engine import Bundle, open_graph
+from cpu_device import CpuArray
+from mutoscope.engine import Bundle, EngineOptions, open_graph
+from mutoscope.engine.backends import tensorrt
 from mutoscope.engine.backends.tensorrt import session as sessions
-from mutoscope.engine.backends.tensorrt.device import DeviceTensor
 from mutoscope.engine.backends.tensorrt.engines import describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import Built, Engine, EngineStore
 from mutoscope.errors import BundleError, MutoscopeError, UserError
+from mutoscope.kernels.cuda_core import open_device
 
 SMALL, LARGE = LatentSize(2, 4, 4), LatentSize(3, 8, 6)
 
@@ -46,11 +48,10 @@ def test_a_run_copies_binds_executes_and_waits(
         outputs = session.run({"x": feed(SMALL)})
         assert recorder.calls == [
             "deserialize for 4", "set cache",
-            "host to device", "shape x [1, 4, 2, 4, 4]", "bind x", "bind y", "execute on 7", "sync",
+            "upload 512", "shape x [1, 4, 2, 4, 4]", "bind x", "bind y", "execute on 7",
+            "synchronize",
         ]  # fmt: skip
-        recorder.calls.clear()
         np.testing.assert_array_equal(np.asarray(outputs["y"]), 2 * feed(SMALL))
-        assert recorder.calls == ["device to host", "sync"]
 
 
 def test_what_is_on_the_device_is_bound_where_it_lies(
@@ -60,11 +61,11 @@ def test_what_is_on_the_device_is_bound_where_it_lies(
     keep_engine(bundle, SMALL)
     with open_denoiser(bundle) as first, open_denoiser(bundle) as second:
         tensor = first.run({"x": feed(SMALL)})["y"]
-        assert isinstance(tensor, DeviceTensor)
+        assert isinstance(tensor, CpuArray)
         recorder.calls.clear()
         result = second.run({"x": tensor})["y"]
-        assert "host to device" not in recorder.calls
-        assert recorder.contexts[1].addresses["x"] == tensor.address
+        assert not any(call.startswith("upload") for call in recorder.calls)
+        assert recorder.contexts[1].addresses["x"] == tensor.pointer
         np.testing.assert_array_equal(np.asarray(result), 4 * feed(SMALL))
 
 
@@ -79,6 +80,18 @@ def test_every_element_type_arrives_as_it_is(
         result = np.asarray(session.run({"x": values})["y"])
     assert result.dtype == np.dtype(taken)
     np.testing.assert_array_equal(result, 2 * values)
+
+
+def test_on_a_shared_stream_a_run_does_not_wait(
+    recorder: Any, one_graph: Callable[..., Bundle]
+) -> None:
+    bundle = one_graph()
+    keep_engine(bundle, SMALL)
+    options = EngineOptions(stream=recorder.stream)
+    with open_graph(bundle, "denoiser", backend="tensorrt-rtx", options=options) as session:
+        session.run({"x": feed(SMALL)})
+        assert recorder.calls[-1] == "execute on 7"
+    assert recorder.calls[-1] == "synchronize"
 
 
 def test_another_size_takes_another_engine(recorder: Any, one_graph: Callable[..., Bundle]) -> None:
@@ -171,7 +184,9 @@ def test_an_engine_of_another_interface_is_refused(
 ) -> None:
     bundle = one_graph()
     keep_engine(bundle, SMALL)
-    recorder.tensors["y"] = ("float16", False)
+    model = recorder.model("")
+    model.tensors["y"] = ("float16", False)
+    recorder.model = lambda plan: model
     with open_denoiser(bundle) as session, pytest.raises(BundleError, match="has other inputs or"):
         session.run({"x": feed(SMALL)})
 
@@ -188,29 +203,14 @@ def test_what_was_compiled_is_kept_for_the_next_start(
     assert recorder.caches == [b"compiled for this device"]
 
 
-def test_no_driver_is_told_before_anything_else(
+def test_no_gpu_is_told_before_anything_else(
     bundle: Bundle, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(ordinal: int) -> Any:
-        raise RuntimeError("libcuda.so is not there")
+    def none() -> Any:
+        raise UserError("no NVIDIA GPU 0 that CUDA can use")
 
-    monkeypatch.setattr(sys.modules["cuda.core"], "Device", missing)
-    with pytest.raises(UserError) as caught:
-        open_denoiser(bundle)
-    assert str(caught.value) == (
-        "no NVIDIA driver was found, and TensorRT engines run on NVIDIA GPUs only; "
-        "install the driver, or use --backend onnxruntime"
-    )
-
-
-def test_a_driver_without_a_gpu_is_told(
-    bundle: Bundle, recorder: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none(ordinal: int) -> Any:
-        raise ValueError("CUDA_ERROR_NO_DEVICE")
-
-    monkeypatch.setattr(sys.modules["cuda.core"], "Device", none)
-    with pytest.raises(UserError, match=r"finds no usable GPU \(CUDA_ERROR_NO_DEVICE\)"):
+    monkeypatch.setattr(tensorrt, "open_device", none)
+    with pytest.raises(UserError, match="no NVIDIA GPU 0"):
         open_denoiser(bundle)
 
 
@@ -219,7 +219,7 @@ def test_a_driver_without_a_gpu_is_told(
     [
         ("tensorrt", "tensorrt", "tensorrt"),
         ("tensorrt-rtx", "tensorrt_rtx", "rtx"),
-        ("tensorrt-rtx", "cuda", "rtx"),
+        ("tensorrt-rtx", "cuda.core", "kernels"),
     ],
 )
 def test_a_missing_package_names_the_extra(
@@ -231,7 +231,8 @@ def test_a_missing_package_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    package = "cuda-core" if missing == "cuda" else backend
+    monkeypatch.setattr(tensorrt, "open_device", open_device)
+    package = "cuda-core" if missing == "cuda.core" else backend
     with pytest.raises(UserError) as caught:
         open_graph(bundle, "denoiser", backend=backend)
     assert str(caught.value) == (

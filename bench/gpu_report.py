@@ -1,0 +1,38 @@
+"""What a suite found, as Markdown: a line for each part, then each part's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Figures = Mapping[str, Any]
+ABOUT = ("state", "reason", "wall_seconds")
+
+
+def as_markdown(results: Figures) -> str:
+    """Of results by part, each with its `state` and, where it is not done, a `reason`."""
+    parts = {name: part for name, part in results.items() if isinstance(part, dict)}
+    lines = ["| part | state | seconds | reason |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {name} | {part['state']} | {part.get('wall_seconds', '')} "
+        f"| {_one_line(part.get('reason', ''))} |"
+        for name, part in parts.items()
+    ]
+    for name, part in parts.items():
+        figures = [(key, value) for key, value in _flat(part) if key not in ABOUT]
+        if figures:
+            lines += ["", f"## {name}", "", "| figure | value |", "| --- | --- |"]
+            lines += [f"| {key} | {_one_line(str(value))} |" for key, value in figures]
+    return "\n".join(lines) + "\n"
+
+
+def _flat(figures: Figures, above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}, ")
+        else:
+            yield f"{above}{key}", value
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")[:500]

@@ -1,0 +1,105 @@
+"""ONNX Runtime on an NVIDIA GPU: arrays are bound where they lie, all work is on one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import MissingExtraError, UserError
+from ...kernels.cuda_core import open_device
+from ...kernels.device import DTYPES, DeviceArray, Stream
+from ..bundle import Bundle
+from ..lora import check_loras
+from ..open import EngineOptions
+from ..session import Tensor, axis_length, check_feeds, on_stream
+from .onnxruntime import CPU, OnnxRuntimeSession, Provider
+
+__all__ = ["check_loras", "open_session", "open_stream"]
+CUDA = "CUDAExecutionProvider"
+DEVICE = "cuda"
+ASYNCHRONOUS = "disable_synchronize_execution_providers"
+
+
+class CudaSession(OnnxRuntimeSession):
+    """A graph on the GPU; its outputs stay there.
+
+    Nodes that the GPU has no kernel for run on the CPU. On a stream that is shared a run returns
+    once it is in the stream, else when it is done.
+    """
+
+    def __init__(self, bundle: Bundle, name: str, options: EngineOptions, stream: Stream) -> None:
+        super().__init__(bundle, name, options, providers(stream))
+        if CUDA not in self._native.get_providers():
+            raise UserError(
+                "ONNX Runtime cannot load its CUDA part; install CUDA's and cuDNN's libraries of "
+                "the version it was built for, or use --backend onnxruntime"
+            )
+        self._stream, self._shared = stream, options.stream is not None
+
+    def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        axes = check_feeds(self.name, self.inputs, feeds)
+        inputs = {name: on_stream(self._stream, feed) for name, feed in feeds.items()}
+        outputs = {
+            name: self._stream.empty([axis_length(axis, axes) for axis in spec.shape], spec.dtype)
+            for name, spec in self.outputs.items()
+        }
+
+        def run(native: Any, options: Any) -> None:
+            options.add_run_config_entry(ASYNCHRONOUS, "1")
+            binding = native.io_binding()
+            for name, array in inputs.items():
+                binding.bind_input(name, *_place(array))
+            for name, array in outputs.items():
+                binding.bind_output(name, *_place(array))
+            native.run_with_iobinding(binding, options)
+
+        self._finish(run)
+        if not self._shared:
+            self._stream.synchronize()
+        return dict(outputs)
+
+
+def providers(stream: Stream) -> list[Provider]:
+    """The first GPU, working on a stream, and the CPU for nodes that it has no kernel for.
+
+    Without TF32: an fp32 bundle is computed in fp32, as everywhere.
+    """
+    on_gpu = {"device_id": "0", "user_compute_stream": str(stream.handle), "use_tf32": "0"}
+    return [(CUDA, on_gpu), CPU]
+
+
+def open_stream() -> Stream:
+    """A stream of the first NVIDIA GPU, for sessions to share.
+
+    Raises:
+        MissingExtraError: onnxruntime-gpu is not installed, or cuda-core is not.
+        UserError: there is no NVIDIA driver, or no GPU.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime-gpu", "cuda") from None
+    if CUDA not in onnxruntime.get_available_providers():
+        raise UserError(
+            "the onnxruntime that is installed is for CPUs; replace it with: "
+            "pip uninstall onnxruntime; pip install 'mutoscope[cuda]'"
+        )
+    onnxruntime.preload_dlls()
+    return open_device().stream()
+
+
+def open_session(bundle: Bundle, name: str, options: EngineOptions) -> CudaSession:
+    """Open a graph on the stream of the options, or on one of its own; raises as that does.
+
+    Raises:
+        BundleError: ONNX Runtime refuses the graph.
+        UserError: a LoRA does not fit.
+    """
+    bundle.graph(name)
+    return CudaSession(bundle, name, options, options.stream or open_stream())
+
+
+def _place(array: DeviceArray) -> tuple[str, int, np.dtype[Any], tuple[int, ...], int]:
+    return DEVICE, 0, DTYPES[array.dtype], array.shape, array.pointer

@@ -1,0 +1,155 @@
+"""What is computed between the engines of a clip, where their arrays lie: on the host or on a GPU.
+
+The two do the same, bit for bit. What a GPU holds stays there but for what `numpy` and the pictures
+bring down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.device import Stream
+from ..kernels.frames import latent_preview, to_rgb8
+from ..kernels.guided_step import guided_step
+from ..kernels.latents import hold_first, latent_frame
+from ..kernels.noise import standard_normal
+
+A = TypeVar("A")
+Array = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prediction(Generic[A]):
+    """What the denoiser says of some latents; all arrays are of their shape.
+
+    Attributes:
+        conditional: the velocity under the prompt.
+        unconditional: the one it is guided away from; `None` takes `conditional` as it is.
+        scale: the guidance scale.
+    """
+
+    conditional: A
+    unconditional: A | None = None
+    scale: float = 1.0
+
+
+class Arithmetic(Protocol[A]):
+    """On arrays of one kind; float32 but for pictures, latents (1, channels, frames, h, w)."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that there are, free or not, where the arrays lie."""
+
+    def array(self, values: Array) -> A:
+        """Values of the host, where the others lie."""
+
+    def numpy(self, array: A) -> Array:
+        """The values on the host."""
+
+    def noise(self, seed: int, shape: tuple[int, ...]) -> A:
+        """The same for a seed everywhere: `kernels.noise.standard_normal`."""
+
+    def stack(self, one: A, other: A) -> A:
+        """Two arrays of batch 1 as one of batch 2."""
+
+    def halves(self, both: A) -> tuple[A, A]:
+        """The inverse."""
+
+    def step(
+        self,
+        coefficients: NDArray[np.float64],
+        latents: A,
+        prediction: Prediction[A],
+        history: Sequence[A],
+    ) -> tuple[A, ...]:
+        """Guidance and a scheduler's step: `kernels.guided_step.guided_step`; into new arrays."""
+
+    def hold(self, latents: A, first: A) -> A:
+        """Latents with their first frame replaced; the given ones may be overwritten."""
+
+    def latent_frame(self, latents: A, index: int, mean: A, std: A) -> A:
+        """One frame, as the VAE's decoder takes it: (1, channels, 1, h, w), denormalized."""
+
+    def rgb8(self, frames: A) -> Pixels:
+        """Decoded frames (1, 3, frames, height, width) on the host: (frames, height, width, 3)."""
+
+    def preview(self, latents: A, matrix: A, bias: A) -> Pixels:
+        """A thumbnail of each latent frame on the host, (frames, h, w, 3)."""
+
+    def wait(self) -> None:
+        """Wait until all that was begun is done."""
+
+
+class HostArithmetic:
+    """NumPy's."""
+
+    @property
+    def memory(self) -> int:
+        """The machine's."""
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def array(self, values: Array) -> Array:
+        """The values themselves."""
+        return values
+
+    def numpy(self, array: Array) -> Array:
+        """The array itself."""
+        return array
+
+    def noise(self, seed: int, shape: tuple[int, ...]) -> Array:
+        """Drawn from the seed."""
+        return standard_normal(seed, shape)
+
+    def stack(self, one: Array, other: Array) -> Array:
+        """A copy of both."""
+        return np.concatenate([one, other])
+
+    def halves(self, both: Array) -> tuple[Array, Array]:
+        """Views."""
+        return both[:1], both[1:]
+
+    def step(
+        self,
+        coefficients: NDArray[np.float64],
+        latents: Array,
+        prediction: Prediction[Array],
+        history: Sequence[Array],
+    ) -> tuple[Array, ...]:
+        """New arrays."""
+        one, other, scale = prediction.conditional, prediction.unconditional, prediction.scale
+        return guided_step(coefficients, latents, one, other, scale, history=history)
+
+    def hold(self, latents: Array, first: Array) -> Array:
+        """A new array."""
+        return hold_first(latents, first)
+
+    def latent_frame(self, latents: Array, index: int, mean: Array, std: Array) -> Array:
+        """A new array."""
+        return latent_frame(latents, index, mean, std)
+
+    def rgb8(self, frames: Array) -> Pixels:
+        """A new array."""
+        return to_rgb8(frames)
+
+    def preview(self, latents: Array, matrix: Array, bias: Array) -> Pixels:
+        """A new array."""
+        return latent_preview(latents, matrix, bias)
+
+    def wait(self) -> None:
+        """All is done already."""
+
+
+def arithmetic_on(stream: Stream | None) -> Arithmetic[Any]:
+    """A GPU's, on the stream that its engines work on; NumPy's without one."""
+    if stream is None:
+        return HostArithmetic()
+    from .device_arithmetic import DeviceArithmetic
+
+    return DeviceArithmetic(stream)

@@ -1,0 +1,107 @@
+"""A GPU's arithmetic: the kernels, on the stream of its engines.
+
+Nothing waits but `wait` and what comes down to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.device import DeviceArray, Stream
+from ..kernels.ops import Ops
+from .arithmetic import Array, Pixels, Prediction
+
+
+class DeviceArithmetic:
+    """Of float32 arrays in device memory."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._ops = Ops(stream)
+
+    @property
+    def memory(self) -> int:
+        """The device's."""
+        return self.stream.device.memory
+
+    def array(self, values: Array) -> DeviceArray:
+        """A copy."""
+        return self.stream.upload(values)
+
+    def numpy(self, array: DeviceArray) -> Array:
+        """A copy."""
+        return self.stream.download(array)
+
+    def noise(self, seed: int, shape: tuple[int, ...]) -> DeviceArray:
+        """Made on the device."""
+        output = self._empty(shape)
+        self._ops.standard_normal(seed, output)
+        return output
+
+    def stack(self, one: DeviceArray, other: DeviceArray) -> DeviceArray:
+        """A copy of both."""
+        both = self._empty((2, *one.shape[1:]))
+        self.stream.copy(one, both.rows(0, 1))
+        self.stream.copy(other, both.rows(1, 2))
+        return both
+
+    def halves(self, both: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
+        """Views."""
+        return both.rows(0, 1), both.rows(1, 2)
+
+    def step(
+        self,
+        coefficients: NDArray[np.float64],
+        latents: DeviceArray,
+        prediction: Prediction[DeviceArray],
+        history: Sequence[DeviceArray],
+    ) -> tuple[DeviceArray, ...]:
+        """One kernel; new arrays."""
+        outputs = tuple(self._empty(latents.shape) for _ in coefficients)
+        self._ops.guided_step(
+            self.stream.upload(coefficients.astype(np.float32)),
+            latents,
+            prediction.conditional,
+            outputs,
+            unconditional=prediction.unconditional,
+            scale=prediction.scale,
+            history=history,
+        )
+        return outputs
+
+    def hold(self, latents: DeviceArray, first: DeviceArray) -> DeviceArray:
+        """The latents themselves, changed."""
+        self._ops.hold_first(latents, first)
+        return latents
+
+    def latent_frame(
+        self, latents: DeviceArray, index: int, mean: DeviceArray, std: DeviceArray
+    ) -> DeviceArray:
+        """A new array."""
+        batch, channels, _, *picture = latents.shape
+        output = self._empty((batch, channels, 1, *picture))
+        self._ops.latent_frame(latents, index, mean, std, output)
+        return output
+
+    def rgb8(self, frames: DeviceArray) -> Pixels:
+        """Made on the device, copied once."""
+        _, _, count, height, width = frames.shape
+        output = self.stream.empty((count, height, width, 3), "uint8")
+        self._ops.to_rgb8(frames, output)
+        return self.stream.download(output)
+
+    def preview(self, latents: DeviceArray, matrix: DeviceArray, bias: DeviceArray) -> Pixels:
+        """Made on the device, copied once."""
+        output = self.stream.empty((*latents.shape[2:], 3), "uint8")
+        self._ops.latent_preview(latents, matrix, bias, output)
+        return self.stream.download(output)
+
+    def wait(self) -> None:
+        """Wait for the stream."""
+        self.stream.synchronize()
+
+    def _empty(self, shape: Sequence[int]) -> DeviceArray:
+        return self.stream.empty(shape, "float32")

@@ -1,0 +1,96 @@
+"""A clip on TensorRT's fakes, with the kernels on this CPU, is ONNX Runtime's clip bit for bit.
+
+ONNX Runtime computes behind the fakes too: what is compared is all that lies between the engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import numpy as np
+import pytest
+from mutoscope.engine import Bundle, EngineStore
+from mutoscope.engine.backends.tensorrt.engines import describe
+from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
+from mutoscope.engine.profiles import LatentSize
+from mutoscope.engine.store import Built
+from mutoscope.runtime.pipeline import Pipeline
+
+EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
+OPTIONS: dict[str, Any] = {"width": 48, "height": 32, "frames": 9, "steps": 3, "seed": 5}
+PROMPT = "a red circle moves left to right"
+FEW = 64
+"""Bytes: timesteps and coefficients of a step."""
+
+
+@pytest.fixture
+def pipe(recorder: Any, onnx_model: Callable[[Bundle, str], Any]) -> Iterator[Pipeline]:
+    bundle = Bundle.open(EMBEDDED)
+    models = {name: onnx_model(bundle, name) for name in bundle.manifest.graphs}
+    recorder.model = models.__getitem__
+    for name in models:
+        spec = describe(TENSORRT_RTX, bundle, name, [LatentSize(3, 4, 6)], ["sm_89"])
+        built = Built(name.encode(), "", {}, 0.0, 0.0)
+        EngineStore().get(spec, "mini", lambda built=built: built)
+    with mutoscope.load(backend="tensorrt-rtx") as opened:
+        yield opened
+
+
+@pytest.fixture
+def plain() -> Iterator[Pipeline]:
+    with mutoscope.load() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "unipc"])
+@pytest.mark.parametrize("batched", [True, False])
+def test_every_step_and_frame_is_the_same(
+    pipe: Pipeline,
+    plain: Pipeline,
+    scheduler: str,
+    batched: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mutoscope.runtime.pipeline.fits_batched", lambda *_: batched)
+    options = {**OPTIONS, "scheduler": scheduler, "guidance_scale": 3.5}
+    stream, other = pipe.stream(PROMPT, **options), plain.stream(PROMPT, **options)
+    assert stream.latents.tobytes() == other.latents.tobytes()
+    for step, wanted in zip(stream, other, strict=True):
+        assert step.latents.tobytes() == wanted.latents.tobytes()
+    np.testing.assert_array_equal(step.preview(), wanted.preview())
+    np.testing.assert_array_equal(stream.clip().frames, other.clip().frames)
+
+
+def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: Any) -> None:
+    stream = pipe.stream(PROMPT, **OPTIONS)
+    next(stream)  # opens the engine
+    recorder.calls.clear()
+    next(stream)
+    assert recorder.calls.count("synchronize") == 1
+    assert all(size <= FEW for size in sizes(recorder, "upload"))
+    assert sizes(recorder, "download") == []
+    assert recorder.calls.count("launch guided_step_float32_float32") == 1
+    next(stream)
+    recorder.calls.clear()
+    assert stream.clip().frames.shape == (9, 32, 48, 3)
+    assert sizes(recorder, "upload") == [FEW, FEW]  # mean and standard deviation of 16 channels
+    assert sizes(recorder, "download") == [frames * 32 * 48 * 3 for frames in (1, 4, 4)]
+
+
+def test_noise_that_is_given_and_another_prompt(pipe: Pipeline, plain: Pipeline) -> None:
+    latents = np.random.default_rng(0).normal(size=(1, 16, 3, 4, 6)).astype(np.float32)
+    clips = []
+    for pipeline in (pipe, plain):
+        stream = pipeline.stream(PROMPT, **OPTIONS, latents=latents, guidance_scale=1)
+        next(stream)
+        stream.steer("a blue square moves up")
+        list(stream)
+        clips.append(stream.latents)
+    assert clips[0].tobytes() == clips[1].tobytes()
+
+
+def sizes(recorder: Any, kind: str) -> list[int]:
+    return [int(call.split()[1]) for call in recorder.calls if call.startswith(kind)]

@@ -1,0 +1,94 @@
+"""ONNX Runtime bound to device memory: here the CPU's provider, on the CPU in a GPU's place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import numpy as np
+import pytest
+from cpu_device import CpuArray, CpuStream
+from mutoscope.engine import Bundle, EngineOptions, open_graph
+from mutoscope.engine.backends import onnxruntime_cuda
+from mutoscope.errors import UserError
+
+EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
+OPTIONS: dict[str, Any] = {"width": 48, "height": 32, "frames": 5, "steps": 2, "seed": 5}
+PROMPT = "a red circle moves left to right"
+
+
+@pytest.fixture
+def on_cpu(cpu_stream: CpuStream, monkeypatch: pytest.MonkeyPatch) -> CpuStream:
+    monkeypatch.setattr(onnxruntime_cuda, "CUDA", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime_cuda, "DEVICE", "cpu")
+    monkeypatch.setattr(onnxruntime_cuda, "providers", lambda stream: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", lambda: cpu_stream.device)
+    cpu_stream.calls.clear()
+    return cpu_stream
+
+
+def feeds() -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    return {
+        "hidden_states": random.normal(size=(1, 16, 2, 4, 6)).astype(np.float32),
+        "timestep": np.full(1, 500, np.float32),
+        "encoder_hidden_states": random.normal(size=(1, 512, 128)).astype(np.float32),
+    }
+
+
+def test_outputs_stay_on_the_device_and_go_in_again(on_cpu: CpuStream) -> None:
+    bundle, given = Bundle.open(EMBEDDED), feeds()
+    options = EngineOptions(stream=on_cpu)
+    with (
+        open_graph(bundle, "denoiser") as plain,
+        open_graph(bundle, "denoiser", backend="onnxruntime-cuda", options=options) as session,
+    ):
+        first = session.run(given)["sample"]
+        assert isinstance(first, CpuArray)
+        wanted = plain.run(given)["sample"]
+        assert np.asarray(first).tobytes() == np.asarray(wanted).tobytes()
+        on_cpu.calls.clear()
+        second = session.run({**given, "hidden_states": first})["sample"]
+        assert on_cpu.calls == ["upload 4", "upload 262144"]
+        wanted = plain.run({**given, "hidden_states": wanted})["sample"]
+        assert np.asarray(second).tobytes() == np.asarray(wanted).tobytes()
+
+
+def test_a_clip_is_the_cpus(on_cpu: CpuStream) -> None:
+    with mutoscope.load() as plain, mutoscope.load(backend="onnxruntime-cuda") as pipe:
+        np.testing.assert_array_equal(
+            pipe(PROMPT, **OPTIONS).frames, plain(PROMPT, **OPTIONS).frames
+        )
+    assert "launch guided_step_float32_float32" in on_cpu.calls
+
+
+def test_on_a_stream_of_its_own_a_run_waits(on_cpu: CpuStream) -> None:
+    with open_graph(Bundle.open(EMBEDDED), "denoiser", backend="onnxruntime-cuda") as session:
+        session.run(feeds())
+        assert on_cpu.calls[-1] == "synchronize"
+
+
+def test_a_package_for_cpus_says_what_to_install() -> None:
+    with pytest.raises(UserError) as caught:
+        onnxruntime_cuda.open_stream()
+    assert str(caught.value) == (
+        "the onnxruntime that is installed is for CPUs; replace it with: "
+        "pip uninstall onnxruntime; pip install 'mutoscope[cuda]'"
+    )
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"onnxruntime-gpu is not installed.*mutoscope\[cuda\]"):
+        onnxruntime_cuda.open_stream()
+
+
+def test_a_cuda_part_that_does_not_load_is_told(
+    on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime_cuda, "CUDA", "CUDAExecutionProvider")
+    options = EngineOptions(stream=on_cpu)
+    with pytest.raises(UserError, match="ONNX Runtime cannot load its CUDA part"):
+        open_graph(Bundle.open(EMBEDDED), "denoiser", backend="onnxruntime-cuda", options=options)

@@ -1,0 +1,88 @@
+"""Clips of the embedded model on a real GPU, on every backend that can run there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import numpy as np
+import pytest
+from mutoscope.bench.gpu_engines import GPU_BACKENDS, Case, denoiser, found
+from mutoscope.bench.quality.similarity import similarity
+from mutoscope.engine.profiles import LatentSize
+from mutoscope.kernels.cuda_array import CudaArray
+from mutoscope.kernels.noise import standard_normal
+from mutoscope.runtime.pipeline import Pipeline
+
+pytestmark = pytest.mark.gpu
+
+PROMPT = "a red circle moves left to right"
+OPTIONS: dict[str, Any] = {"steps": 4, "seed": 5}
+# TensorRT may compute fp32 in TF32, whose mantissa has 10 bits.
+FLOOR_DB = {"onnxruntime-cuda": 50, "tensorrt": 30, "tensorrt-rtx": 30}
+MOST_ERROR = {"onnxruntime-cuda": 1e-4, "tensorrt": 1e-2, "tensorrt-rtx": 1e-2}
+
+
+@pytest.fixture(scope="module", params=GPU_BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    what = found(request.param)
+    if not what["runs"]:
+        pytest.skip(what["reason"])
+    return str(request.param)
+
+
+@pytest.fixture
+def pipe(backend: str) -> Iterator[Pipeline]:
+    with mutoscope.load(backend=backend) as opened:
+        yield opened
+
+
+def test_noise_is_the_cpus_and_latents_stay_there(pipe: Pipeline) -> None:
+    stream = pipe.stream(PROMPT, **OPTIONS)
+    assert isinstance(stream.native_latents, CudaArray)
+    latents = stream.latents
+    assert latents.tobytes() == standard_normal(5, latents.shape).tobytes()
+    step = next(stream)
+    assert isinstance(stream.native_latents, CudaArray)
+    assert not np.array_equal(step.latents, latents)
+    assert step.preview().shape == (*latents.shape[2:], 3)
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "unipc"])
+def test_a_clip_is_like_the_cpus(pipe: Pipeline, backend: str, scheduler: str) -> None:
+    with mutoscope.load() as plain:
+        wanted = plain(PROMPT, **OPTIONS, scheduler=scheduler).frames
+    found = pipe(PROMPT, **OPTIONS, scheduler=scheduler).frames
+    assert similarity(found, wanted).psnr >= FLOOR_DB[backend]
+
+
+def test_a_seed_is_a_clip(pipe: Pipeline) -> None:
+    first, again = (list(pipe.stream(PROMPT, **OPTIONS))[-1].latents for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+
+
+def test_another_thread_can_make_a_clip(pipe: Pipeline) -> None:
+    here = pipe(PROMPT, **OPTIONS).frames
+    with ThreadPoolExecutor(1) as thread:
+        there = thread.submit(lambda: pipe(PROMPT, **OPTIONS).frames).result()
+    np.testing.assert_array_equal(there, here)
+
+
+def test_a_clip_goes_to_a_file(pipe: Pipeline, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV")
+    clip = pipe(PROMPT, output=tmp_path / "clip.mp4", **OPTIONS)
+    assert len(clip.frames) == pipe.bundle.manifest.defaults.frames
+
+
+def test_a_denoiser_is_the_cpus(backend: str) -> None:
+    with mutoscope.load(backend="null") as pipe:
+        bundle = pipe.bundle
+    size = LatentSize.default(bundle.manifest)
+    for batch in (1, 2):
+        figures = denoiser(backend, Case(bundle.path, size, batch), beside_cpu=True)
+        assert figures["finite"]
+        assert figures["error"] <= MOST_ERROR[backend]
+        assert figures["run_ms"] > 0
