@@ -22,6 +22,8 @@ Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | AxisName
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
+DENOISERS = ("denoiser", "denoiser_2")
+"""The graphs of a bundle that predict velocities: one, or two where it has two experts."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,7 +94,8 @@ class DenoiserSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
     """The transformer's dimensions, from which its working memory is estimated.
 
     `image` says how it takes an image, if it does: `first_frame` as the first latent frame, with a
-    timestep for each frame.
+    timestep for each frame. `boundary` is there where there are two experts: below that share of
+    the training timesteps `denoiser_2` predicts (diffusers' `boundary_ratio`).
     """
 
     hidden_size: Count
@@ -100,6 +103,7 @@ class DenoiserSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
     heads: Count
     layers: Count
     image: Literal["first_frame"] | None = None
+    boundary: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
 class PreviewSpec(_Record, frozen=True, kw_only=True):
@@ -121,8 +125,11 @@ class LatentSpec(_Record, frozen=True, kw_only=True):
     preview: PreviewSpec
 
 
-class Defaults(_Record, frozen=True, kw_only=True):
-    """What a request gets that does not say."""
+class Defaults(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request gets that does not say.
+
+    `guidance_scale_2` is that of `denoiser_2`; without one it is `guidance_scale`.
+    """
 
     width: Count
     height: Count
@@ -130,6 +137,7 @@ class Defaults(_Record, frozen=True, kw_only=True):
     fps: Annotated[float, msgspec.Meta(gt=0, le=240)]
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     guidance_scale: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    guidance_scale_2: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     negative_prompt: Text = ""
 
 
@@ -250,8 +258,15 @@ def _inconsistencies(manifest: Manifest) -> Iterator[str]:
         yield f"latent statistics or preview are not of {latents.channels} channels"
     if "denoiser" not in manifest.graphs:
         yield "no graph named 'denoiser'"
-    elif (manifest.denoiser.image is not None) != _by_frame(manifest.graphs["denoiser"]):
+        return
+    denoiser = manifest.graphs["denoiser"]
+    if (manifest.denoiser.image is not None) != _by_frame(denoiser):
         yield "the denoiser's timestep is not as `denoiser.image` says"
+    second = manifest.graphs.get("denoiser_2")
+    if (second is not None) != (manifest.denoiser.boundary is not None):
+        yield "a graph 'denoiser_2' and `denoiser.boundary` go together, one of them is missing"
+    if second and (second.inputs, second.outputs) != (denoiser.inputs, denoiser.outputs):
+        yield "the two denoisers differ in their inputs or outputs"
 
 
 def _by_frame(denoiser: GraphSpec) -> bool:

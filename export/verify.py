@@ -67,6 +67,7 @@ class ClipRequest:
     frames: int
     steps: int
     guidance_scale: float
+    guidance_scale_2: float | None
     latents: NDArray[np.float32]
     image: NDArray[np.uint8] | None = None
 
@@ -165,6 +166,7 @@ def smallest_request(manifest: Manifest) -> ClipRequest:
         frames=1 + (frames - 1) * space.temporal_compression,
         steps=6,
         guidance_scale=manifest.defaults.guidance_scale,
+        guidance_scale_2=manifest.defaults.guidance_scale_2,
         latents=noise.astype(np.float32),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..engine import Session
 from ..engine.manifest import Manifest
 from ..kernels.latents import guide
 from .conditioning import Conditioning
+from .experts import Expert
 
 Array = NDArray[np.float32]
 
@@ -22,37 +24,38 @@ class GuidedDenoiser:
     """Predicts the velocity at some latents.
 
     Attributes:
-        session: the denoiser.
+        expert: the denoiser of a timestep, and its guidance scale.
         prompt: embedding, float32 (1, tokens, dim); may be replaced between steps.
         negative: likewise; `None` runs without guidance, one prediction a step.
-        scale: the guidance scale.
         batched: both predictions in one run, at twice the memory.
         conditioning: what is known of the clip.
     """
 
-    session: Session
+    expert: Callable[[np.float32], Expert]
     prompt: Array
     negative: Array | None
-    scale: float
     batched: bool
     conditioning: Conditioning = field(default_factory=Conditioning)
 
     def __call__(self, latents: Array, timestep: np.float32) -> Array:
         """The velocity, of the latents' shape (1, channels, frames, height, width)."""
-        if self.negative is None:
-            return self._predict(latents, timestep, self.prompt)
+        expert = self.expert(timestep)
+        if self.negative is None or not expert.guided:
+            return self._predict(expert.session, latents, timestep, self.prompt)
         if self.batched:
             both = np.concatenate([self.prompt, self.negative])
             conditional, unconditional = np.split(
-                self._predict(np.repeat(latents, 2, axis=0), timestep, both), 2
+                self._predict(expert.session, np.repeat(latents, 2, axis=0), timestep, both), 2
             )
         else:
-            conditional = self._predict(latents, timestep, self.prompt)
-            unconditional = self._predict(latents, timestep, self.negative)
-        return guide(conditional, unconditional, self.scale)
+            conditional = self._predict(expert.session, latents, timestep, self.prompt)
+            unconditional = self._predict(expert.session, latents, timestep, self.negative)
+        return guide(conditional, unconditional, expert.scale)
 
-    def _predict(self, latents: Array, timestep: np.float32, embeddings: Array) -> Array:
-        outputs = self.session.run(
+    def _predict(
+        self, session: Session, latents: Array, timestep: np.float32, embeddings: Array
+    ) -> Array:
+        outputs = session.run(
             {
                 "hidden_states": latents,
                 "timestep": self.conditioning.timesteps(timestep, latents),

@@ -20,6 +20,7 @@ from .clip import Clip
 from .conditioning import Conditioning
 from .denoise import denoise
 from .embeddings import EmbeddingCache, cache_folder, encode, pad
+from .experts import Experts
 from .guidance import GuidedDenoiser, fits_batched
 from .image import Image
 from .output import Destination, Output, destination
@@ -122,22 +123,21 @@ class Pipeline(Closing):
         with account.stage("text"):
             positive = self._embed(settings.prompt, account)
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
-        with account.stage("open"):
-            session = self.sessions("denoiser")
-        batched = fits_batched(self.bundle.manifest, settings.latent_shape)
-        given = self._condition(settings.image, account)
-        predict = GuidedDenoiser(
-            session, positive, negative, settings.guidance_scale, batched, given
-        )
-
-        latents = settings.latents
-        if latents is None:
-            latents = standard_normal(settings.seed, settings.latent_shape)
         published = self.bundle.manifest.scheduler
         scheduler = get_scheduler(
             settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
         )
         schedule = scheduler.schedule(settings.steps)
+        experts = Experts(self.sessions, settings.guidance_scales)
+        with account.stage("open"):
+            experts(schedule.timesteps[0])
+        batched = fits_batched(self.bundle.manifest, settings.latent_shape)
+        given = self._condition(settings.image, account)
+        predict = GuidedDenoiser(experts, positive, negative, batched, given)
+
+        latents = settings.latents
+        if latents is None:
+            latents = standard_normal(settings.seed, settings.latent_shape)
 
         def steer(new_prompt: str) -> None:
             predict.prompt = self._embed(check_prompt(new_prompt), account)

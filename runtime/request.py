@@ -36,6 +36,8 @@ class Request:
         fps: frames a second of the finished clip.
         steps: of the denoising loop.
         guidance_scale: of classifier-free guidance; 1 or less switches it off.
+        guidance_scale_2: that of the second denoiser, for a bundle with two; if only
+            `guidance_scale` is given, it is the same.
         seed: of the initial noise; by default another one each time.
         scheduler: `euler`, `unipc` or `dpmpp-2m`.
         shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
@@ -53,6 +55,7 @@ class Request:
     fps: float | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
     seed: int | None = None
     scheduler: str | None = None
     shift: float | None = None
@@ -78,7 +81,7 @@ class Settings:
     """A request with every value settled, and checked against a bundle.
 
     The attributes are those of `Request`, the image cut to the frame's size, and `latent_shape`:
-    (1, channels, frames, height, width).
+    (1, channels, frames, height, width). `guidance_scale_2` is `None` where there is one denoiser.
     """
 
     prompt: str
@@ -89,6 +92,7 @@ class Settings:
     fps: float
     steps: int
     guidance_scale: float
+    guidance_scale_2: float | None
     seed: int
     scheduler: str
     shift: float
@@ -97,15 +101,24 @@ class Settings:
     latent_shape: tuple[int, ...]
 
     @property
+    def guidance_scales(self) -> tuple[float, ...]:
+        """Of each denoiser."""
+        if self.guidance_scale_2 is None:
+            return (self.guidance_scale,)
+        return self.guidance_scale, self.guidance_scale_2
+
+    @property
     def guided(self) -> bool:
-        """Whether each step needs the unconditional prediction too."""
-        return self.guidance_scale > 1
+        """Whether any step needs the unconditional prediction too."""
+        return max(self.guidance_scales) > 1
 
     def record(self) -> dict[str, Any]:
         """The values as they go into files; given latents by their hash, in place of the seed."""
         arrays = {"latents", "latent_shape", "image"}
         names = [field.name for field in dataclasses.fields(self) if field.name not in arrays]
         settings = {name: getattr(self, name) for name in names}
+        if self.guidance_scale_2 is None:
+            del settings["guidance_scale_2"]
         if self.image is not None:
             settings["image"] = self.image.record()
         if self.latents is None:
@@ -123,6 +136,7 @@ def settle(request: Request, manifest: Manifest) -> Settings:
     given = {k: v for k, v in vars(request).items() if v is not None}
     asked = {**_defaults(manifest), **given}
     latents, limits = manifest.latents, manifest.limits
+    guidance = checks.number("guidance_scale", asked["guidance_scale"], 0, 100)
     grid = latents.spatial_compression
     width = checks.multiple("width", asked["width"], grid * latents.patch_size[2], limits.max_width)
     height = checks.multiple(
@@ -138,7 +152,8 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         frames=frames,
         fps=checks.number("fps", asked["fps"], 0, 240, open_below=True),
         steps=checks.integer("steps", asked["steps"], 1, 1000),
-        guidance_scale=checks.number("guidance_scale", asked["guidance_scale"], 0, 100),
+        guidance_scale=guidance,
+        guidance_scale_2=_second_guidance(request, manifest, guidance),
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
         scheduler=_scheduler(asked["scheduler"]),
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
@@ -187,6 +202,21 @@ def _scheduler(name: Any) -> str:
     if known not in SCHEDULERS:
         raise UserError(unknown("scheduler", known, SCHEDULERS))
     return known
+
+
+def _second_guidance(request: Request, manifest: Manifest, first: float) -> float | None:
+    """The second denoiser's guidance scale: as given, or else the first's if that is given."""
+    value = request.guidance_scale_2
+    if manifest.denoiser.boundary is None:
+        if value is None:
+            return None
+        raise UserError(
+            f"the bundle {manifest.name} has one denoiser: give guidance_scale alone; "
+            "guidance_scale_2 is for two, as in Wan 2.2 A14B"
+        )
+    if value is None and request.guidance_scale is None:
+        value = manifest.defaults.guidance_scale_2
+    return first if value is None else checks.number("guidance_scale_2", value, 0, 100)
 
 
 def _image(value: Any, manifest: Manifest, width: int, height: int) -> Image | None:

@@ -44,23 +44,35 @@ def image_bundle_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def expert_bundle_folder(tmp_path: Path) -> Path:
+    """The same of a model with two experts."""
+    return write_bundle(tmp_path / "expert-bundle", boundary=0.5)
+
+
+@pytest.fixture
 def bundle(bundle_folder: Path) -> Bundle:
     return Bundle.open(bundle_folder)
 
 
-def write_bundle(folder: Path, *, image: bool = False) -> Path:
+def write_bundle(folder: Path, *, image: bool = False, boundary: float | None = None) -> Path:
     folder.mkdir(parents=True)
     graphs = _graphs(image=image)
+    if boundary is not None:
+        graphs["denoiser_2"] = msgspec.structs.replace(
+            graphs["denoiser"], file="denoiser_2.onnx", data=("denoiser_2.data",)
+        )
     for graph in graphs.values():
         (folder / graph.file).write_bytes(b"no graph: " + graph.file.encode())
         for name in graph.data:
             (folder / name).write_bytes(b"no weights: " + name.encode())
     _write_tokenizer(folder / "tokenizer.json")
-    write_manifest(folder, manifest(folder, graphs, image=image))
+    write_manifest(folder, manifest(folder, graphs, image=image, boundary=boundary))
     return folder
 
 
-def manifest(folder: Path, graphs: dict[str, GraphSpec], *, image: bool) -> Manifest:
+def manifest(
+    folder: Path, graphs: dict[str, GraphSpec], *, image: bool, boundary: float | None
+) -> Manifest:
     return Manifest(
         family="wan",
         name="null",
@@ -71,7 +83,12 @@ def manifest(folder: Path, graphs: dict[str, GraphSpec], *, image: bool) -> Mani
         text=TextSpec(tokenizer="tokenizer.json", max_tokens=8, embedding_dim=6),
         scheduler=SchedulerSpec(name="euler", shift=3.0),
         denoiser=DenoiserSpec(
-            hidden_size=8, ffn_dim=16, heads=2, layers=1, image="first_frame" if image else None
+            hidden_size=8,
+            ffn_dim=16,
+            heads=2,
+            layers=1,
+            image="first_frame" if image else None,
+            boundary=boundary,
         ),
         latents=LatentSpec(
             channels=CHANNELS,

@@ -79,8 +79,12 @@ def save_checkpoint(
     max_shard_size: str = "5GB",
     seed: int = 0,
     expand_timesteps: bool = False,
+    boundary_ratio: float | None = None,
 ) -> Path:
-    """Write a checkpoint; settings are added to, or replace, the tiny ones above."""
+    """Write a checkpoint; settings are added to, or replace, the tiny ones above.
+
+    With a boundary it has a second transformer.
+    """
     import torch
     from diffusers import (
         AutoencoderKLWan,
@@ -92,12 +96,14 @@ def save_checkpoint(
 
     torch.manual_seed(seed)
     text = UMT5Config(**{**TEXT_ENCODER, **(text_encoder or {})})
-    width = {"text_dim": text.d_model}
+    denoiser = {**TRANSFORMER, "text_dim": text.d_model, **(transformer or {})}
     modules = {
         "text_encoder": UMT5EncoderModel(text),
-        "transformer": WanTransformer3DModel(**{**TRANSFORMER, **width, **(transformer or {})}),
+        "transformer": WanTransformer3DModel(**denoiser),
         "vae": AutoencoderKLWan(**(VAES[vae] if isinstance(vae, str) else vae)),
     }
+    if boundary_ratio is not None:
+        modules["transformer_2"] = WanTransformer3DModel(**denoiser)
     for module in modules.values():
         shake(module)
         module.to(getattr(torch, dtype))
@@ -105,6 +111,7 @@ def save_checkpoint(
         tokenizer=tiny_tokenizer(),
         scheduler=scheduler or FlowMatchEulerDiscreteScheduler(shift=3.0),
         expand_timesteps=expand_timesteps,
+        boundary_ratio=boundary_ratio,
         **modules,
     )
     pipeline.save_pretrained(folder, max_shard_size=max_shard_size)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from ....errors import CheckpointError
 from ...checkpoint import Checkpoint
+from . import settings
+from .settings import TRANSFORMERS
 
 KINDS = {
     "text_encoder": "UMT5EncoderModel",
-    "transformer": "WanTransformer3DModel",
+    **dict.fromkeys(TRANSFORMERS, "WanTransformer3DModel"),
     "vae": "AutoencoderKLWan",
 }
 FRAMES_PER_LATENT = 4
@@ -19,7 +18,7 @@ TI2V_PATCH = (1, 2, 2)
 
 
 def check(checkpoint: Checkpoint) -> None:
-    """Refuse what is damaged, and what is neither Wan 2.1 text-to-video nor Wan 2.2 TI2V.
+    """Refuse what is damaged, and image-to-video models that take the image as channels.
 
     Raises:
         CheckpointError: says what, and what would do.
@@ -29,34 +28,49 @@ def check(checkpoint: Checkpoint) -> None:
             raise CheckpointError(
                 f"{checkpoint.path} has {checkpoint.kind(name)} for its {name}; {kind} is needed"
             )
-    configs = {name: checkpoint.component(name).config for name in KINDS}
+    for name in KINDS:
+        if checkpoint.has(name) or name != "transformer_2":
+            checkpoint.component(name)
     for name in ("tokenizer", "scheduler"):
         checkpoint.folder(name)
-    for problem in _not_yet(checkpoint.index, configs["transformer"]):
+    config = checkpoint.component("transformer").config
+    if config.get("image_dim") is not None or config.get("added_kv_proj_dim") is not None:
         raise CheckpointError(
-            f"{checkpoint.path} is {problem}, which is not supported yet; "
-            "Wan 2.1 text-to-video and Wan 2.2 TI2V are"
+            f"{checkpoint.path} is a Wan image-to-video model (image_dim, added_kv_proj_dim), "
+            "which is not supported yet; Wan 2.1 and 2.2 text-to-video and Wan 2.2 TI2V are"
         )
+    _check_experts(checkpoint)
     _check_vae(checkpoint)
     _check_together(checkpoint)
 
 
-def _not_yet(index: dict[str, Any], transformer: dict[str, Any]) -> Iterator[str]:
-    if index.get("boundary_ratio") is not None or "transformer_2" in _components(index):
-        yield "Wan 2.2 with two experts (transformer_2)"
-    if transformer.get("image_dim") is not None or transformer.get("added_kv_proj_dim") is not None:
-        yield "a Wan image-to-video model (image_dim, added_kv_proj_dim)"
-
-
-def _components(index: dict[str, Any]) -> set[str]:
-    return {name for name, entry in index.items() if isinstance(entry, list) and entry[1]}
+def _check_experts(checkpoint: Checkpoint) -> None:
+    """See that a second transformer is as the first, and that it is known where it takes over."""
+    boundary = checkpoint.index.get("boundary_ratio")
+    if not settings.two_experts(checkpoint):
+        if boundary is not None:
+            raise CheckpointError(
+                f"{checkpoint.path} has a boundary_ratio and no transformer_2; "
+                "download the checkpoint again"
+            )
+        return
+    if not isinstance(boundary, float) or not 0 < boundary < 1:
+        raise CheckpointError(
+            f"{checkpoint.path} has a transformer_2, and {boundary!r} for its boundary_ratio; "
+            "it must lie between 0 and 1"
+        )
+    first, second = (vars(settings.transformer(checkpoint, name)) for name in TRANSFORMERS)
+    for key, value in first.items():
+        if second[key] != value:
+            raise CheckpointError(
+                f"{checkpoint.path}: the transformers differ in {key}: {value!r}, {second[key]!r}; "
+                "two experts of one build are supported"
+            )
 
 
 def _check_vae(checkpoint: Checkpoint) -> None:
     """Compare the compression that the VAE states with the one that its levels make."""
-    from .settings import vae
-
-    config = vae(checkpoint)
+    config = settings.vae(checkpoint)
     spatial = 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
     temporal = 2 ** sum(map(bool, config.temperal_downsample))
     where = f"{checkpoint.path / 'vae' / 'config.json'}"
@@ -73,8 +87,6 @@ def _check_vae(checkpoint: Checkpoint) -> None:
 
 
 def _check_together(checkpoint: Checkpoint) -> None:
-    from . import settings
-
     denoiser, channels = settings.transformer(checkpoint), settings.vae(checkpoint).z_dim
     width = checkpoint.component("text_encoder").config.get("d_model")
     if denoiser.text_dim != width:

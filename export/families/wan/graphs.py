@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ....engine.manifest import DType, Precision, TensorSpec
+from ....engine.manifest import DENOISERS, DType, Precision, TensorSpec
 from ....errors import CheckpointError
 from ...checkpoint import Checkpoint, Component
 from ...graph import Graph, Skeleton, split_axis
@@ -25,10 +25,11 @@ LATENT = "latent_height", "latent_width"
 
 
 def graphs(checkpoint: Checkpoint, precision: Precision) -> tuple[Graph, ...]:
-    """Text encoder, denoiser, and the first and next calls of the VAE's decoder and encoder."""
+    """Text encoder, denoisers, and the first and next calls of the VAE's decoder and encoder."""
+    denoisers = DENOISERS if settings.two_experts(checkpoint) else DENOISERS[:1]
     return (
         text_encoder_graph(checkpoint, precision),
-        denoiser_graph(checkpoint, precision),
+        *(denoiser_graph(checkpoint, precision, name) for name in denoisers),
         *vae_graphs(checkpoint, precision, Decoding(checkpoint)),
         *vae_graphs(checkpoint, precision, Encoding(checkpoint)),
     )
@@ -58,10 +59,10 @@ def text_encoder_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
     )
 
 
-def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
+def denoiser_graph(checkpoint: Checkpoint, precision: Precision, name: str = "denoiser") -> Graph:
     """Latents, a timestep (or one for each frame) and prompt embeddings → the flow's velocity."""
-    component = checkpoint.component("transformer")
-    config = settings.transformer(checkpoint)
+    folder = settings.TRANSFORMERS[DENOISERS.index(name)]
+    component, config = checkpoint.component(folder), settings.transformer(checkpoint, folder)
     axes = ("latent_frames", *LATENT)
     times = ("batch", "latent_frames") if settings.first_frame_given(checkpoint) else ("batch",)
 
@@ -77,7 +78,7 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
         return denoiser.rotary_halves(name, weight, config.attention_head_dim)
 
     return Graph(
-        name="denoiser",
+        name=name,
         component=component,
         build=build,
         inputs=(
@@ -86,7 +87,7 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
             _spec("encoder_hidden_states", ("batch", "tokens", config.text_dim)),
         ),
         outputs=(_spec("sample", ("batch", config.out_channels or config.in_channels, *axes)),),
-        data="denoiser.data",
+        data=f"{name}.data",
         precision=precision,
         steps=dict(zip(axes, config.patch_size, strict=True)),
         largest={

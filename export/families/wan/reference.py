@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ....engine.manifest import DENOISERS
 from ...checkpoint import Checkpoint
 from ...verify import Array, ClipRequest, Comparison, Run
 from ...weights import to_numpy
+from .settings import TRANSFORMERS
 
 TEXTS = ((1, 9, 9), (2, 40, 17), (1, 512, 512))
 """Batch, tokens, and how many of them the last prompt has."""
@@ -36,10 +39,12 @@ class WanReference:
             text_encoder=UMT5EncoderModel.from_pretrained(
                 path / "text_encoder", dtype=torch.float32, use_safetensors=True
             ),
-            transformer=WanTransformer3DModel.from_pretrained(
-                path / "transformer", use_safetensors=True
-            ),
             vae=AutoencoderKLWan.from_pretrained(path / "vae", use_safetensors=True),
+            **{
+                name: WanTransformer3DModel.from_pretrained(path / name, use_safetensors=True)
+                for name in TRANSFORMERS
+                if checkpoint.has(name)
+            },
         )
         self.pipeline.set_progress_bar_config(disable=True)
         self._random = torch.Generator().manual_seed(0)
@@ -49,7 +54,10 @@ class WanReference:
         """Run what there is of the bundle's graphs beside the pipeline's modules."""
         by_model: dict[str, Callable[[Run], Iterator[Comparison]]] = {
             "text_encoder": self._text_encoder,
-            "denoiser": self._denoiser,
+            **{
+                name: partial(self._denoiser, name, getattr(self.pipeline, folder))
+                for name, folder in zip(DENOISERS, TRANSFORMERS, strict=True)
+            },
             "vae_decoder": self._decoder,
             "vae_encoder": self._encoder,
         }
@@ -60,7 +68,8 @@ class WanReference:
     @torch.no_grad()
     def clip(self, request: ClipRequest) -> NDArray[np.uint8]:
         """The frames of a clip, from the request's noise."""
-        pipeline, image = self.pipeline, {}
+        pipeline: Any = self.pipeline
+        image: dict[str, Any] = {}
         if request.image is not None:
             pipeline = self._image_pipeline()
             image = {
@@ -73,6 +82,7 @@ class WanReference:
             num_frames=request.frames,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
+            guidance_scale_2=request.guidance_scale_2,
             latents=torch.from_numpy(request.latents),
             **image,
         )
@@ -101,8 +111,7 @@ class WanReference:
             case = f"{batch} x {tokens} tokens"
             yield Comparison("text_encoder", case, got[shown], wanted[shown])
 
-    def _denoiser(self, run: Run) -> Iterator[Comparison]:
-        model = self.pipeline.transformer
+    def _denoiser(self, name: str, model: Any, run: Run) -> Iterator[Comparison]:
         for batch, *patches, tokens in PATCHES:
             sizes = [n * p for n, p in zip(patches, model.config.patch_size, strict=True)]
             feeds = {
@@ -110,12 +119,12 @@ class WanReference:
                 "timestep": self._timesteps(batch, patches[0]),
                 "encoder_hidden_states": self._noise(batch, tokens, model.config.text_dim),
             }
-            got = run("denoiser", arrays(**feeds))["sample"]
+            got = run(name, arrays(**feeds))["sample"]
             if feeds["timestep"].dim() == 2:
                 feeds["timestep"] = feeds["timestep"].repeat_interleave(math.prod(patches[1:]), 1)
             wanted = model(**feeds, return_dict=False)[0].numpy()
             case = f"{batch} x {' x '.join(map(str, sizes))}, {tokens} tokens"
-            yield Comparison("denoiser", case, got, wanted)
+            yield Comparison(name, case, got, wanted)
 
     def _timesteps(self, batch: int, frames: int) -> Tensor:
         """(batch,), or (batch, frames) with a first frame that is given."""

@@ -8,12 +8,20 @@ from typing import Any
 
 from ...checkpoint import Checkpoint
 
+TRANSFORMERS = ("transformer", "transformer_2")
+"""The folders of the denoisers, in the order of the bundle's `DENOISERS`."""
 
-def transformer(checkpoint: Checkpoint) -> SimpleNamespace:
+
+def transformer(checkpoint: Checkpoint, name: str = "transformer") -> SimpleNamespace:
     """As `WanTransformer3DModel(...)` takes them."""
     from diffusers import WanTransformer3DModel
 
-    return _settings(WanTransformer3DModel, checkpoint.component("transformer").config)
+    return _settings(WanTransformer3DModel, checkpoint.component(name).config)
+
+
+def two_experts(checkpoint: Checkpoint) -> bool:
+    """Whether there is a second transformer, for the timesteps below `boundary_ratio`."""
+    return checkpoint.has("transformer_2")
 
 
 def vae(checkpoint: Checkpoint) -> SimpleNamespace:
