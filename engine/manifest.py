@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from ..errors import BundleError
+from .consistency import inconsistencies
 
 SCHEMA = 1
 FILE_NAME = "bundle.json"
@@ -94,7 +94,8 @@ class DenoiserSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
     """The transformer's dimensions, from which its working memory is estimated.
 
     `image` says how it takes an image, if it does: `first_frame` as the first latent frame, with a
-    timestep for each frame. `boundary` is there where there are two experts: below that share of
+    timestep for each frame; `channels` beside the noise, as latents and a mask, and never without.
+    `boundary` is there where there are two experts: below that share of
     the training timesteps `denoiser_2` predicts (diffusers' `boundary_ratio`).
     """
 
@@ -102,7 +103,7 @@ class DenoiserSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
     ffn_dim: Count
     heads: Count
     layers: Count
-    image: Literal["first_frame"] | None = None
+    image: Literal["first_frame", "channels"] | None = None
     boundary: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
@@ -198,7 +199,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     except OSError as error:
         raise BundleError(f"cannot read {folder / FILE_NAME}: {error.strerror}") from None
     manifest = _parse(raw, folder)
-    for problem in _inconsistencies(manifest):
+    for problem in inconsistencies(manifest):
         raise BundleError(f"{folder / FILE_NAME}: {problem}; export the bundle again")
     return manifest, raw
 
@@ -241,34 +242,3 @@ def _parse(raw: bytes, folder: Path) -> Manifest:
     except msgspec.ValidationError as error:
         problem = " ".join(str(error).split())  # it quotes names as they are, line breaks too
         raise BundleError(f"{where}: {problem}; export the bundle again") from None
-
-
-def _inconsistencies(manifest: Manifest) -> Iterator[str]:
-    named = [manifest.text.tokenizer]
-    for graph in manifest.graphs.values():
-        named += [graph.file, *graph.data]
-    yield from (
-        f"{name!r} is named but not listed in `files`"
-        for name in named
-        if name not in manifest.files
-    )
-    latents = manifest.latents
-    lengths = {len(latents.mean), len(latents.std), *map(len, latents.preview.matrix)}
-    if lengths != {latents.channels}:
-        yield f"latent statistics or preview are not of {latents.channels} channels"
-    if "denoiser" not in manifest.graphs:
-        yield "no graph named 'denoiser'"
-        return
-    denoiser = manifest.graphs["denoiser"]
-    if (manifest.denoiser.image is not None) != _by_frame(denoiser):
-        yield "the denoiser's timestep is not as `denoiser.image` says"
-    second = manifest.graphs.get("denoiser_2")
-    if (second is not None) != (manifest.denoiser.boundary is not None):
-        yield "a graph 'denoiser_2' and `denoiser.boundary` go together, one of them is missing"
-    if second and (second.inputs, second.outputs) != (denoiser.inputs, denoiser.outputs):
-        yield "the two denoisers differ in their inputs or outputs"
-
-
-def _by_frame(denoiser: GraphSpec) -> bool:
-    """Whether a denoiser takes a timestep for each latent frame, and not one for all."""
-    return any(spec.name == "timestep" and len(spec.shape) == 2 for spec in denoiser.inputs)

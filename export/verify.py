@@ -145,9 +145,13 @@ def clip_requests(manifest: Manifest) -> Iterator[ClipRequest]:
     """The clips that the graphs of a bundle can make: of a prompt, and of an image too."""
     if not {"text_encoder", "vae_decoder_first", "vae_decoder_next"} <= manifest.graphs.keys():
         return
+    from ..runtime.conditioning import graphs_for_image
+
     request = smallest_request(manifest)
-    yield request
-    if manifest.denoiser.image is not None and "vae_encoder_first" in manifest.graphs:
+    if manifest.denoiser.image != "channels":
+        yield request
+    needed = graphs_for_image(manifest, request.frames)
+    if manifest.denoiser.image is not None and set(needed) <= manifest.graphs.keys():
         size = (request.height, request.width, 3)
         image = np.random.default_rng(0).integers(0, 256, size, np.uint8)
         yield replace(request, image=image)

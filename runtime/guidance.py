@@ -57,8 +57,7 @@ class GuidedDenoiser:
     ) -> Array:
         outputs = session.run(
             {
-                "hidden_states": latents,
-                "timestep": self.conditioning.timesteps(timestep, latents),
+                **self.conditioning.feeds(latents, timestep),
                 "encoder_hidden_states": embeddings,
             }
         )

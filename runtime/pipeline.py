@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,15 @@ from ..engine import Bundle, Sessions
 from ..engine.closing import Closing
 from ..engine.lora import open_loras
 from ..kernels.frames import latent_preview
-from ..kernels.latents import denormalize, normalize
+from ..kernels.latents import denormalize
 from ..kernels.noise import standard_normal
 from . import record, vae
 from .clip import Clip
-from .conditioning import Conditioning
+from .conditioning import condition, graphs_for_image
 from .denoise import denoise
 from .embeddings import EmbeddingCache, cache_folder, encode, pad
 from .experts import Experts
 from .guidance import GuidedDenoiser, fits_batched
-from .image import Image
 from .output import Destination, Output, destination
 from .record import Record
 from .request import Request, Settings, check_prompt, settle
@@ -116,7 +116,8 @@ class Pipeline(Closing):
         for name in GRAPHS[: 3 if settings.frames == 1 else 4]:
             self.bundle.graph(name)
         if settings.image is not None:
-            self.bundle.graph("vae_encoder_first")
+            for name in graphs_for_image(self.bundle.manifest, settings.frames):
+                self.bundle.graph(name)
         return settings, record.start(settings.record(), self.sessions)
 
     def _stream(self, settings: Settings, account: Record) -> Stream:
@@ -132,7 +133,8 @@ class Pipeline(Closing):
         with account.stage("open"):
             experts(schedule.timesteps[0])
         batched = fits_batched(self.bundle.manifest, settings.latent_shape)
-        given = self._condition(settings.image, account)
+        with account.stage("image") if settings.image is not None else nullcontext():
+            given = condition(self.sessions, settings.image, settings.latent_shape[2])
         predict = GuidedDenoiser(experts, positive, negative, batched, given)
 
         latents = settings.latents
@@ -151,14 +153,6 @@ class Pipeline(Closing):
             steer=steer,
             render=self._render,
         )
-
-    def _condition(self, image: Image | None, account: Record) -> Conditioning:
-        by_frame = self.bundle.manifest.denoiser.image is not None
-        if image is None:
-            return Conditioning(by_frame)
-        with account.stage("image"):
-            latents = vae.encode(self.sessions, image.pixels)
-        return Conditioning(by_frame, normalize(latents, self._mean, self._std))
 
     def _embed(self, prompt: str, account: Record) -> Array:
         tokens = self.tokenizer(prompt)

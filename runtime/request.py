@@ -44,7 +44,8 @@ class Request:
         latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
             by default drawn from the seed.
         image: what the clip begins with: a PNG, JPEG or WebP file, or uint8 (height, width, 3); it
-            is scaled until it covers the frame, and its centre is cut out. Not every bundle can.
+            is scaled until it covers the frame, and its centre is cut out. Some bundles cannot take
+            one, and some need one.
     """
 
     prompt: str
@@ -135,14 +136,8 @@ def settle(request: Request, manifest: Manifest) -> Settings:
     """
     given = {k: v for k, v in vars(request).items() if v is not None}
     asked = {**_defaults(manifest), **given}
-    latents, limits = manifest.latents, manifest.limits
     guidance = checks.number("guidance_scale", asked["guidance_scale"], 0, 100)
-    grid = latents.spatial_compression
-    width = checks.multiple("width", asked["width"], grid * latents.patch_size[2], limits.max_width)
-    height = checks.multiple(
-        "height", asked["height"], grid * latents.patch_size[1], limits.max_height
-    )
-    frames = checks.frame_count(asked["frames"], latents.temporal_compression, limits.max_frames)
+    width, height, frames = check_size(manifest, asked["width"], asked["height"], asked["frames"])
     shape = latent_shape(manifest, width, height, frames)
     return Settings(
         prompt=check_prompt(asked.get("prompt")),
@@ -160,6 +155,21 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         latents=_latents(request.latents, shape),
         image=_image(request.image, manifest, width, height),
         latent_shape=shape,
+    )
+
+
+def check_size(manifest: Manifest, width: Any, height: Any, frames: Any) -> tuple[int, int, int]:
+    """A width and height in pixels, and a number of frames, that a bundle can make.
+
+    Raises:
+        UserError: one that it cannot; names the nearest two.
+    """
+    latents, limits = manifest.latents, manifest.limits
+    grid = latents.spatial_compression
+    return (
+        checks.multiple("width", width, grid * latents.patch_size[2], limits.max_width),
+        checks.multiple("height", height, grid * latents.patch_size[1], limits.max_height),
+        checks.frame_count(frames, latents.temporal_compression, limits.max_frames),
     )
 
 
@@ -220,12 +230,18 @@ def _second_guidance(request: Request, manifest: Manifest, first: float) -> floa
 
 
 def _image(value: Any, manifest: Manifest, width: int, height: int) -> Image | None:
+    way = manifest.denoiser.image
+    if value is None and way == "channels":
+        raise UserError(
+            f"the bundle {manifest.name} makes clips from an image: give one with --image FILE, "
+            "or image=… in Python"
+        )
     if value is None:
         return None
-    if manifest.denoiser.image is None:
+    if way is None:
         raise UserError(
-            f"the bundle {manifest.name} makes clips from text alone; an image needs a bundle that "
-            "was exported from a checkpoint with expand_timesteps, such as Wan 2.2 TI2V-5B"
+            f"the bundle {manifest.name} makes clips from text alone; an image needs a bundle of "
+            "an image-to-video checkpoint, such as Wan 2.2 TI2V-5B"
         )
     return read_image(value, width, height)
 

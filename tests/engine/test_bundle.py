@@ -161,6 +161,15 @@ def test_a_bundle_says_whether_it_takes_an_image(
     assert Bundle.open(image_bundle_folder).manifest.denoiser.image == "first_frame"
 
 
+def test_the_denoisers_channels_are_as_it_takes_an_image(channel_bundle_folder: Path) -> None:
+    assert Bundle.open(channel_bundle_folder).manifest.denoiser.image == "channels"
+    edit(channel_bundle_folder, lambda whole: whole["denoiser"].pop("image"))
+    assert refusal(channel_bundle_folder) == (
+        "BUNDLE/bundle.json: the denoiser's channels are not as `denoiser.image` says; "
+        "export the bundle again"
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -91,11 +91,41 @@ def test_the_defaults_of_two_experts_are_their_own(folder: Path) -> None:
     )
 
 
-def test_image_to_video_is_named(folder: Path) -> None:
-    change(folder / "transformer" / "config.json", image_dim=1280)
+ATTENDS = {"image_dim": 1280, "added_kv_proj_dim": 24}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "config"),
+    [
+        ("WanPipeline", ATTENDS),
+        ("WanImageToVideoPipeline", {"image_dim": 1280}),
+        ("WanImageToVideoPipeline", {"added_kv_proj_dim": 32}),
+    ],
+)
+def test_half_of_what_attends_to_an_image(
+    folder: Path, pipeline: str, config: dict[str, int]
+) -> None:
+    change(folder / "model_index.json", _class_name=pipeline)
+    change(folder / "transformer" / "config.json", **config)
     assert refusal(folder) == (
-        f"{folder} is a Wan image-to-video model (image_dim, added_kv_proj_dim), "
-        "which is not supported yet; Wan 2.1 and 2.2 text-to-video and Wan 2.2 TI2V are"
+        f"{folder} has a transformer that attends to an image (image_dim, added_kv_proj_dim); "
+        "it needs WanImageToVideoPipeline and 24 for the latter"
+    )
+
+
+def test_a_missing_image_encoder(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name="WanImageToVideoPipeline")
+    change(folder / "transformer" / "config.json", **ATTENDS)
+    assert refusal(folder) == (
+        f"{folder} lacks its image_encoder folder; download the checkpoint again"
+    )
+
+
+def test_clips_between_two_images_are_named(folder: Path) -> None:
+    change(folder / "transformer" / "config.json", pos_embed_seq_len=514)
+    assert refusal(folder) == (
+        f"{folder} makes clips between two images (pos_embed_seq_len), which is not supported yet; "
+        "those that begin with one are"
     )
 
 
@@ -151,8 +181,16 @@ def test_text_of_another_width(folder: Path) -> None:
 def test_latents_of_another_number(folder: Path) -> None:
     change(folder / "transformer" / "config.json", in_channels=36)
     assert refusal(folder) == (
-        f"{folder}: the transformer takes latents of 36 channels, the VAE has 16; "
-        "models that take an image as channels are not supported yet"
+        f"{folder}: the transformer takes and gives (36, 16) channels; "
+        "WanPipeline with this VAE wants (16, 16)"
+    )
+
+
+def test_an_image_takes_channels(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name="WanImageToVideoPipeline")
+    assert refusal(folder) == (
+        f"{folder}: the transformer takes and gives (16, 16) channels; "
+        "WanImageToVideoPipeline with this VAE wants (36, 16)"
     )
 
 

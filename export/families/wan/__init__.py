@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Wan:
-    """Checkpoints of diffusers' `WanPipeline`; PyTorch is imported only where it is needed."""
+    """Checkpoints of diffusers' Wan pipelines; PyTorch is imported only where it is needed."""
 
     name = "wan"
-    pipeline = "WanPipeline"
+    pipelines = ("WanPipeline", "WanImageToVideoPipeline")
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Refuse what is damaged, and models that take an image as channels."""
+        """Refuse what is damaged, and what is of another build than those published."""
         check(checkpoint)
 
     def defaults(self, checkpoint: Checkpoint) -> Defaults:
@@ -31,7 +31,7 @@ class Wan:
         return defaults(checkpoint)
 
     def graphs(self, checkpoint: Checkpoint, precision: Precision) -> tuple[Graph, ...]:
-        """Text encoder, one denoiser or two, two calls each of the VAE's decoder and encoder."""
+        """Encoders of text and image, one denoiser or two, the VAE's decoder and encoder."""
         from .graphs import graphs
 
         return graphs(checkpoint, precision)
