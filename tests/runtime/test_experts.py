@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import mutoscope
 import numpy as np
 import pytest
@@ -132,14 +133,27 @@ def test_an_expert_without_guidance_predicts_once_a_step(
 def test_the_second_scale(
     pipe: Pipeline, default: dict[str, float], given: dict[str, float], wanted: tuple[float, float]
 ) -> None:
-    import msgspec
-
     manifest = pipe.bundle.manifest
     defaults = msgspec.structs.replace(manifest.defaults, **default)
     changed = msgspec.structs.replace(manifest, defaults=defaults)
     settings = settle(Request.of("a red circle", dict(given)), changed)
     assert settings.guidance_scales == wanted
     assert settings.record()["guidance_scale_2"] == wanted[1]
+
+
+@pytest.mark.parametrize("second", [None, 1.0, 0.0])
+def test_a_distilled_bundle_predicts_once_a_step(
+    pipe: Pipeline, runs: list[Run], second: float | None
+) -> None:
+    """Its default guidance scale is 1: nobody has to ask for that."""
+    manifest = pipe.bundle.manifest
+    defaults = msgspec.structs.replace(
+        manifest.defaults, guidance_scale=1.0, guidance_scale_2=second, steps=4
+    )
+    pipe.bundle.manifest = msgspec.structs.replace(manifest, defaults=defaults)
+    pipe("a red circle")
+    assert [run.batch for run in runs] == [1, 1, 1, 1]
+    assert pipe.sessions("text_encoder").runs == 1
 
 
 def test_a_second_scale_that_cannot_be(pipe: Pipeline, bundle_folder: Path) -> None:
