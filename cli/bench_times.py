@@ -108,7 +108,11 @@ def _choose(chosen: str | None) -> list[str]:
 
 def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     """The same request, as arguments of `mutoscope generate`."""
-    flags = {"guidance_scale": "guidance", "negative_prompt": "negative"}
+    flags = {
+        "guidance_scale": "guidance",
+        "guidance_scale_2": "guidance-2",
+        "negative_prompt": "negative",
+    }
     values = {**engine, **request}
     loras = values.pop("loras")
     width, height = values.pop("width"), values.pop("height")

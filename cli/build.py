@@ -19,10 +19,8 @@ from ..engine.store import Engine, EngineStore
 from ..errors import UserError
 from ..kernels.cuda_core import open_device
 from ..kernels.device import Device
-from ..runtime.request import Request, settle
+from ..runtime.request import check_size, latent_shape
 from .progress import BuildProgress
-
-ANY_PROMPT = "any"
 
 
 @click.command(
@@ -155,6 +153,5 @@ def _size(manifest: Manifest, text: str) -> LatentSize:
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
         raise UserError(f"--profile: {text!r} is not WIDTHxHEIGHTxFRAMES, e.g. 832x480x81")
-    width, height, frames = (int(part[:9]) for part in parts)
-    request = Request(prompt=ANY_PROMPT, width=width, height=height, frames=frames)
-    return LatentSize(*settle(request, manifest).latent_shape[2:])
+    width, height, frames = check_size(manifest, *(int(part[:9]) for part in parts))
+    return LatentSize(*latent_shape(manifest, width, height, frames)[2:])

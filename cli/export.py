@@ -28,7 +28,7 @@ from ..export.verify import VerifyError, table
     show_default=True,
     help="Of the graphs; what has to be fp32 in fp16 stays so.",
 )
-@click.option("--graphs", metavar="A,B", help="Only these and the denoiser; by default all.")
+@click.option("--graphs", metavar="A,B", help="Only these and the denoisers; by default all.")
 @click.option(
     "--default",
     "defaults",

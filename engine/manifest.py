@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from ..errors import BundleError
+from .consistency import inconsistencies
 
 SCHEMA = 1
 FILE_NAME = "bundle.json"
@@ -22,6 +22,8 @@ Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | AxisName
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4", "fp8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
+DENOISERS = ("denoiser", "denoiser_2")
+"""The graphs of a bundle that predict velocities: one, or two where it has two experts."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,14 +94,17 @@ class DenoiserSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
     """The transformer's dimensions, from which its working memory is estimated.
 
     `image` says how it takes an image, if it does: `first_frame` as the first latent frame, with a
-    timestep for each frame.
+    timestep for each frame; `channels` beside the noise, as latents and a mask, and never without.
+    `boundary` is there where there are two experts: below that share of
+    the training timesteps `denoiser_2` predicts (diffusers' `boundary_ratio`).
     """
 
     hidden_size: Count
     ffn_dim: Count
     heads: Count
     layers: Count
-    image: Literal["first_frame"] | None = None
+    image: Literal["first_frame", "channels"] | None = None
+    boundary: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
 class PreviewSpec(_Record, frozen=True, kw_only=True):
@@ -121,8 +126,11 @@ class LatentSpec(_Record, frozen=True, kw_only=True):
     preview: PreviewSpec
 
 
-class Defaults(_Record, frozen=True, kw_only=True):
-    """What a request gets that does not say."""
+class Defaults(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a request gets that does not say.
+
+    `guidance_scale_2` is that of `denoiser_2`; without one it is `guidance_scale`.
+    """
 
     width: Count
     height: Count
@@ -130,6 +138,7 @@ class Defaults(_Record, frozen=True, kw_only=True):
     fps: Annotated[float, msgspec.Meta(gt=0, le=240)]
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     guidance_scale: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    guidance_scale_2: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     negative_prompt: Text = ""
 
 
@@ -190,7 +199,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     except OSError as error:
         raise BundleError(f"cannot read {folder / FILE_NAME}: {error.strerror}") from None
     manifest = _parse(raw, folder)
-    for problem in _inconsistencies(manifest):
+    for problem in inconsistencies(manifest):
         raise BundleError(f"{folder / FILE_NAME}: {problem}; export the bundle again")
     return manifest, raw
 
@@ -233,27 +242,3 @@ def _parse(raw: bytes, folder: Path) -> Manifest:
     except msgspec.ValidationError as error:
         problem = " ".join(str(error).split())  # it quotes names as they are, line breaks too
         raise BundleError(f"{where}: {problem}; export the bundle again") from None
-
-
-def _inconsistencies(manifest: Manifest) -> Iterator[str]:
-    named = [manifest.text.tokenizer]
-    for graph in manifest.graphs.values():
-        named += [graph.file, *graph.data]
-    yield from (
-        f"{name!r} is named but not listed in `files`"
-        for name in named
-        if name not in manifest.files
-    )
-    latents = manifest.latents
-    lengths = {len(latents.mean), len(latents.std), *map(len, latents.preview.matrix)}
-    if lengths != {latents.channels}:
-        yield f"latent statistics or preview are not of {latents.channels} channels"
-    if "denoiser" not in manifest.graphs:
-        yield "no graph named 'denoiser'"
-    elif (manifest.denoiser.image is not None) != _by_frame(manifest.graphs["denoiser"]):
-        yield "the denoiser's timestep is not as `denoiser.image` says"
-
-
-def _by_frame(denoiser: GraphSpec) -> bool:
-    """Whether a denoiser takes a timestep for each latent frame, and not one for all."""
-    return any(spec.name == "timestep" and len(spec.shape) == 2 for spec in denoiser.inputs)

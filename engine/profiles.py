@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import MutoscopeError
-from .manifest import GraphSpec, Manifest
+from .manifest import DENOISERS, GraphSpec, Manifest
 from .spec import AxisRange, Profile
 
 GUIDED_BATCH = 2
@@ -37,7 +37,7 @@ class LatentSize:
 def profile(manifest: Manifest, name: str, sizes: Sequence[LatentSize]) -> Profile:
     """The named axes of a graph, for clips between the smallest and the largest of some.
 
-    The first size is the usual one, which an engine is tuned for. The denoiser always gets its
+    The first size is the usual one, which an engine is tuned for. A denoiser always gets its
     prompt padded to the full length; only the text encoder sees prompts as long as they are.
 
     Raises:
@@ -51,7 +51,8 @@ def profile(manifest: Manifest, name: str, sizes: Sequence[LatentSize]) -> Profi
         "latent_height": _range(size.height for size in sizes),
         "latent_width": _range(size.width for size in sizes),
     }
-    if name == "denoiser" and manifest.defaults.guidance_scale > 1:
+    wanted = manifest.defaults
+    if name in DENOISERS and max(wanted.guidance_scale, wanted.guidance_scale_2 or 0) > 1:
         known["batch"] = (1, GUIDED_BATCH, GUIDED_BATCH)
     if name == "text_encoder":
         known["tokens"] = (1, min(USUAL_PROMPT_TOKENS, longest), longest)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Sessions(Closing):
-    """Opens each graph once, keeps it, and closes all of them at the end.
+    """Opens each graph once, keeps it until it is released, and closes all of them at the end.
 
     Attributes:
         bundle: whose graphs.
@@ -42,7 +42,7 @@ class Sessions(Closing):
         self.options = dataclasses.replace(self.options, loras=loras)
         for name in list(self._opened):
             if self.bundle.graph(name).lora is not None:
-                self._opened.pop(name).close()
+                self.release(name)
 
     @property
     def stream(self) -> Stream | None:
@@ -63,7 +63,12 @@ class Sessions(Closing):
             self._opened[name] = self._opener.open_session(self.bundle, name, options)
         return self._opened[name]
 
+    def release(self, name: str) -> None:
+        """Close the session of that graph, if it is open; asked for again, it opens again."""
+        if name in self._opened:
+            self._opened.pop(name).close()
+
     def close(self) -> None:
         """Close every session; asked again, they open again."""
-        while self._opened:
-            self._opened.popitem()[1].close()
+        for name in list(self._opened):
+            self.release(name)

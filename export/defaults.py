@@ -17,7 +17,9 @@ def change_defaults(defaults: Defaults, changes: Sequence[str]) -> Defaults:
     Raises:
         UserError: not of that form, an unknown key, or a value that does not suit it.
     """
-    values = msgspec.to_builtins(defaults)
+    values = {name: getattr(defaults, name) for name in defaults.__struct_fields__}
+    if any(change.startswith("guidance_scale=") for change in changes):
+        values["guidance_scale_2"] = None  # the same, as in a request
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
@@ -35,9 +37,15 @@ def check_defaults(defaults: Defaults, facts: Facts) -> None:
     """Refuse a default request that the model cannot serve.
 
     Raises:
-        UserError: a size that is no multiple of the model's or beyond its limits.
+        UserError: a size that is no multiple of the model's or beyond its limits; a second guidance
+            scale where there is one denoiser.
     """
     latents, limits = facts.latents, facts.limits
+    if defaults.guidance_scale_2 is not None and facts.denoiser.boundary is None:
+        raise UserError(
+            "guidance_scale_2 is for a checkpoint with two transformers, this one has one; "
+            "change --default guidance_scale=N"
+        )
     _, patch_height, patch_width = latents.patch_size
     _check_size("width", defaults.width, patch_width * latents.spatial_compression)
     _check_size("height", defaults.height, patch_height * latents.spatial_compression)

@@ -17,6 +17,7 @@ import msgspec
 from ..engine.bundle import describe_files
 from ..engine.folders import whole_folder
 from ..engine.manifest import (
+    DENOISERS,
     Defaults,
     GraphSpec,
     Manifest,
@@ -54,7 +55,7 @@ class Options:
 
     Attributes:
         precision: of the graphs; what has to stay fp32 in fp16 does.
-        graphs: names of the graphs to export; none means all. The denoiser is always there.
+        graphs: names of the graphs to export; none means all. Denoisers are always there.
         defaults: `KEY=VALUE` changes of the default request.
         max_sequence_length: tokens that every prompt is padded or cut to; none is the family's own.
         name: of the bundle; the target folder's by default.
@@ -175,7 +176,7 @@ def _choose(graphs: Sequence[Graph], names: Sequence[str]) -> tuple[Graph, ...]:
     for name in names:
         if name not in known:
             raise UserError(unknown("graph", name, known))
-    wanted = {*names, "denoiser"} if names else set(known)
+    wanted = {*names, *DENOISERS} if names else set(known)
     return tuple(graph for graph in graphs if graph.name in wanted)
 
 

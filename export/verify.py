@@ -68,6 +68,7 @@ class ClipRequest:
     frames: int
     steps: int
     guidance_scale: float
+    guidance_scale_2: float | None
     latents: NDArray[np.float32]
     max_sequence_length: int
     image: NDArray[np.uint8] | None = None
@@ -147,9 +148,13 @@ def clip_requests(manifest: Manifest) -> Iterator[ClipRequest]:
     """The clips that the graphs of a bundle can make: of a prompt, and of an image too."""
     if not {"text_encoder", "vae_decoder_first", "vae_decoder_next"} <= manifest.graphs.keys():
         return
+    from ..runtime.conditioning import graphs_for_image
+
     request = smallest_request(manifest)
-    yield request
-    if manifest.denoiser.image is not None and "vae_encoder_first" in manifest.graphs:
+    if manifest.denoiser.image != "channels":
+        yield request
+    needed = graphs_for_image(manifest, request.frames)
+    if manifest.denoiser.image is not None and set(needed) <= manifest.graphs.keys():
         size = (request.height, request.width, 3)
         image = np.random.default_rng(0).integers(0, 256, size, np.uint8)
         yield replace(request, image=image)
@@ -168,6 +173,7 @@ def smallest_request(manifest: Manifest) -> ClipRequest:
         frames=1 + (frames - 1) * space.temporal_compression,
         steps=6,
         guidance_scale=manifest.defaults.guidance_scale,
+        guidance_scale_2=manifest.defaults.guidance_scale_2,
         latents=noise.astype(np.float32),
         max_sequence_length=manifest.text.max_tokens,
     )

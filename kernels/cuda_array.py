@@ -43,6 +43,10 @@ class CudaArray:
         shape = (stop - start, *self.shape[1:])
         return replace(self, pointer=self.pointer + start * row, shape=shape)
 
+    def reshape(self, shape: tuple[int, ...]) -> CudaArray:
+        """As many items along other axes, where they lie."""
+        return replace(self, shape=shape)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("an array in device memory is not read without a copy")

@@ -44,6 +44,9 @@ class DeviceArray(Protocol):
     def rows(self, start: int, stop: int) -> Self:
         """Its items `start` to `stop` along the first axis, where they lie."""
 
+    def reshape(self, shape: tuple[int, ...]) -> Self:
+        """As many items along other axes, where they lie."""
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
 
 

@@ -62,6 +62,9 @@ class Arithmetic(Protocol[A]):
     def halves(self, both: A) -> tuple[A, A]:
         """The inverse."""
 
+    def join(self, one: A, other: A) -> A:
+        """Two arrays of batch 1, the channels of the second behind those of the first."""
+
     def step(
         self,
         coefficients: NDArray[np.float64],
@@ -114,6 +117,10 @@ class HostArithmetic:
     def halves(self, both: Array) -> tuple[Array, Array]:
         """Views."""
         return both[:1], both[1:]
+
+    def join(self, one: Array, other: Array) -> Array:
+        """A copy of both."""
+        return np.concatenate([one, other], axis=1)
 
     def step(
         self,

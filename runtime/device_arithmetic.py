@@ -52,6 +52,14 @@ class DeviceArithmetic:
         """Views."""
         return both.rows(0, 1), both.rows(1, 2)
 
+    def join(self, one: DeviceArray, other: DeviceArray) -> DeviceArray:
+        """A copy of both."""
+        channels = one.shape[1], one.shape[1] + other.shape[1]
+        both = self._empty((channels[1], *one.shape[2:]))
+        self.stream.copy(one, both.rows(0, channels[0]))
+        self.stream.copy(other, both.rows(*channels))
+        return both.reshape((1, *both.shape))
+
     def step(
         self,
         coefficients: NDArray[np.float64],

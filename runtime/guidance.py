@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -12,6 +13,11 @@ from ..engine import Session
 from ..engine.manifest import Manifest
 from .arithmetic import A, Arithmetic, Prediction
 from .conditioning import Conditioning
+from .experts import Expert
+
+TEXT = "encoder_hidden_states"
+TIMESTEP = "timestep"
+"""Names of the denoiser's inputs; timesteps stay on the host."""
 
 
 @dataclass
@@ -19,45 +25,43 @@ class GuidedDenoiser(Generic[A]):
     """Predicts the velocity at some latents, with and without the prompt.
 
     Attributes:
-        session: the denoiser.
+        expert: the denoiser of a timestep, and its guidance scale.
         arithmetic: where the arrays lie.
         prompt: embedding, float32 (1, tokens, dim); may be replaced between steps.
         negative: likewise; `None` runs without guidance, one prediction a step.
-        scale: the guidance scale.
         batched: both predictions in one run, at twice the memory.
         conditioning: what is known of the clip.
     """
 
-    session: Session
+    expert: Callable[[np.float32], Expert]
     arithmetic: Arithmetic[A]
     prompt: A
     negative: A | None
-    scale: float
     batched: bool
     conditioning: Conditioning[A] = field(default_factory=Conditioning)
 
     def __call__(self, latents: A, timestep: np.float32) -> Prediction[A]:
         """Of latents (1, channels, frames, height, width)."""
-        if self.negative is None:
-            return Prediction(self._predict(latents, timestep, self.prompt))
+        expert = self.expert(timestep)
+        feeds = self.conditioning.feeds(latents, timestep, self.arithmetic)
+        told = {**feeds, TEXT: self.prompt}
+        if self.negative is None or not expert.guided:
+            return Prediction(_predict(expert.session, told))
+        untold = {**feeds, TEXT: self.negative}
         if self.batched:
-            stack = self.arithmetic.stack
-            embeddings = stack(self.prompt, self.negative)
-            both = self._predict(stack(latents, latents), timestep, embeddings)
-            return Prediction(*self.arithmetic.halves(both), self.scale)
-        conditional = self._predict(latents, timestep, self.prompt)
-        unconditional = self._predict(latents, timestep, self.negative)
-        return Prediction(conditional, unconditional, self.scale)
+            both = _predict(expert.session, self._batch(told, untold))
+            return Prediction(*self.arithmetic.halves(both), expert.scale)
+        conditional, unconditional = (_predict(expert.session, each) for each in (told, untold))
+        return Prediction(conditional, unconditional, expert.scale)
 
-    def _predict(self, latents: Any, timestep: np.float32, embeddings: Any) -> Any:
-        outputs = self.session.run(
-            {
-                "hidden_states": latents,
-                "timestep": self.conditioning.timesteps(timestep, latents),
-                "encoder_hidden_states": embeddings,
-            }
-        )
-        return outputs["sample"]
+    def _batch(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+        stack = self.arithmetic.stack
+        batch = {name: stack(one[name], other[name]) for name in one if name != TIMESTEP}
+        return {**batch, TIMESTEP: np.concatenate([one[TIMESTEP], other[TIMESTEP]])}
+
+
+def _predict(session: Session, feeds: dict[str, Any]) -> Any:
+    return session.run(feeds)["sample"]
 
 
 def fits_batched(manifest: Manifest, latent_shape: tuple[int, ...], memory: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,14 @@ from ..cache import cache_folder
 from ..engine import Bundle, Sessions
 from ..engine.closing import Closing
 from ..engine.lora import open_loras
-from ..kernels.latents import normalize
 from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
 from .clip import Clip
-from .conditioning import Conditioning
+from .conditioning import condition, graphs_for_image
 from .denoise import denoise
 from .embeddings import EmbeddingCache, encode, pad
+from .experts import Experts
 from .guidance import GuidedDenoiser, fits_batched
-from .image import Image
 from .output import Destination, Output, destination
 from .record import Record
 from .request import Request, Settings, check_prompt, settle
@@ -116,7 +116,8 @@ class Pipeline(Closing):
         for name in GRAPHS[: 3 if settings.frames == 1 else 4]:
             self.bundle.graph(name)
         if settings.image is not None:
-            self.bundle.graph("vae_encoder_first")
+            for name in graphs_for_image(self.bundle.manifest, settings.frames):
+                self.bundle.graph(name)
         return settings, record.start(settings.record(), self.sessions)
 
     def _stream(self, settings: Settings, account: Record) -> Stream:
@@ -124,24 +125,26 @@ class Pipeline(Closing):
         with account.stage("text"):
             positive = self._embed(settings.prompt, account)
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
-        with account.stage("open"):
-            session = self.sessions("denoiser")
-        batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
-        given = self._condition(settings.image, account)
-        predict = GuidedDenoiser(
-            session, arithmetic, positive, negative, settings.guidance_scale, batched, given
+        published = self.bundle.manifest.scheduler
+        scheduler = get_scheduler(
+            settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
         )
+        schedule = scheduler.schedule(settings.steps)
+        experts = Experts(self.sessions, settings.guidance_scales)
+        with account.stage("open"):
+            experts(schedule.timesteps[0])
+        batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
+        with account.stage("image") if settings.image is not None else nullcontext():
+            given = condition(
+                self.sessions, settings.image, settings.latent_shape[2], arithmetic
+            )
+        predict = GuidedDenoiser(experts, arithmetic, positive, negative, batched, given)
 
         if settings.latents is None:
             latents = arithmetic.noise(settings.seed, settings.latent_shape)
         else:
             latents = arithmetic.array(settings.latents)
         latents = given.hold(latents, arithmetic)
-        published = self.bundle.manifest.scheduler
-        scheduler = get_scheduler(
-            settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
-        )
-        schedule = scheduler.schedule(settings.steps)
 
         def steer(new_prompt: str) -> None:
             predict.prompt = self._embed(check_prompt(new_prompt), account)
@@ -156,15 +159,6 @@ class Pipeline(Closing):
             steer=steer,
             render=self._render,
         )
-
-    def _condition(self, image: Image | None, account: Record) -> Conditioning[Any]:
-        by_frame = self.bundle.manifest.denoiser.image is not None
-        if image is None:
-            return Conditioning(by_frame)
-        with account.stage("image"):
-            latents = vae.encode(self.sessions, image.pixels)
-        first = normalize(latents, self._mean, self._std)
-        return Conditioning(by_frame, self._arithmetic.array(first))
 
     def _embed(self, prompt: str, account: Record) -> Any:
         tokens = self.tokenizer(prompt)

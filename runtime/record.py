@@ -27,9 +27,9 @@ class Record:
         loras: of each LoRA name, sha256 and scale.
         backend: what ran it.
         versions: of Python and of the packages that had a part in it.
-        seconds: per stage: `text`, `open` (the denoiser), `image` (encoding the one that is given),
-            `denoise`, `vae`, `encode` (what was left of it when the last frame was decoded), and
-            `total`.
+        seconds: per stage: `text`, `open` (the denoiser; a second one opens in the step that first
+            needs it), `image` (encoding the one that is given), `denoise`, `vae`, `encode` (what
+            was left of it when the last frame was decoded), and `total`.
         step_seconds: of each denoising step.
         peak_memory_mb: the most memory this process has held so far, in MB (2^20 bytes).
         warnings: what the user was told.

@@ -36,13 +36,16 @@ class Request:
         fps: frames a second of the finished clip.
         steps: of the denoising loop.
         guidance_scale: of classifier-free guidance; 1 or less switches it off.
+        guidance_scale_2: that of the second denoiser, for a bundle with two; if only
+            `guidance_scale` is given, it is the same.
         seed: of the initial noise; by default another one each time.
         scheduler: `euler`, `unipc` or `dpmpp-2m`.
         shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
         latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
             by default drawn from the seed.
         image: what the clip begins with: a PNG, JPEG or WebP file, or uint8 (height, width, 3); it
-            is scaled until it covers the frame, and its centre is cut out. Not every bundle can.
+            is scaled until it covers the frame, and its centre is cut out. Some bundles cannot take
+            one, and some need one.
     """
 
     prompt: str
@@ -53,6 +56,7 @@ class Request:
     fps: float | None = None
     steps: int | None = None
     guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
     seed: int | None = None
     scheduler: str | None = None
     shift: float | None = None
@@ -78,7 +82,7 @@ class Settings:
     """A request with every value settled, and checked against a bundle.
 
     The attributes are those of `Request`, the image cut to the frame's size, and `latent_shape`:
-    (1, channels, frames, height, width).
+    (1, channels, frames, height, width). `guidance_scale_2` is `None` where there is one denoiser.
     """
 
     prompt: str
@@ -89,6 +93,7 @@ class Settings:
     fps: float
     steps: int
     guidance_scale: float
+    guidance_scale_2: float | None
     seed: int
     scheduler: str
     shift: float
@@ -97,15 +102,24 @@ class Settings:
     latent_shape: tuple[int, ...]
 
     @property
+    def guidance_scales(self) -> tuple[float, ...]:
+        """Of each denoiser."""
+        if self.guidance_scale_2 is None:
+            return (self.guidance_scale,)
+        return self.guidance_scale, self.guidance_scale_2
+
+    @property
     def guided(self) -> bool:
-        """Whether each step needs the unconditional prediction too."""
-        return self.guidance_scale > 1
+        """Whether any step needs the unconditional prediction too."""
+        return max(self.guidance_scales) > 1
 
     def record(self) -> dict[str, Any]:
         """The values as they go into files; given latents by their hash, in place of the seed."""
         arrays = {"latents", "latent_shape", "image"}
         names = [field.name for field in dataclasses.fields(self) if field.name not in arrays]
         settings = {name: getattr(self, name) for name in names}
+        if self.guidance_scale_2 is None:
+            del settings["guidance_scale_2"]
         if self.image is not None:
             settings["image"] = self.image.record()
         if self.latents is None:
@@ -122,13 +136,8 @@ def settle(request: Request, manifest: Manifest) -> Settings:
     """
     given = {k: v for k, v in vars(request).items() if v is not None}
     asked = {**_defaults(manifest), **given}
-    latents, limits = manifest.latents, manifest.limits
-    grid = latents.spatial_compression
-    width = checks.multiple("width", asked["width"], grid * latents.patch_size[2], limits.max_width)
-    height = checks.multiple(
-        "height", asked["height"], grid * latents.patch_size[1], limits.max_height
-    )
-    frames = checks.frame_count(asked["frames"], latents.temporal_compression, limits.max_frames)
+    guidance = checks.number("guidance_scale", asked["guidance_scale"], 0, 100)
+    width, height, frames = check_size(manifest, asked["width"], asked["height"], asked["frames"])
     shape = latent_shape(manifest, width, height, frames)
     return Settings(
         prompt=check_prompt(asked.get("prompt")),
@@ -138,13 +147,29 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         frames=frames,
         fps=checks.number("fps", asked["fps"], 0, 240, open_below=True),
         steps=checks.integer("steps", asked["steps"], 1, 1000),
-        guidance_scale=checks.number("guidance_scale", asked["guidance_scale"], 0, 100),
+        guidance_scale=guidance,
+        guidance_scale_2=_second_guidance(request, manifest, guidance),
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
         scheduler=_scheduler(asked["scheduler"]),
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
         latents=_latents(request.latents, shape),
         image=_image(request.image, manifest, width, height),
         latent_shape=shape,
+    )
+
+
+def check_size(manifest: Manifest, width: Any, height: Any, frames: Any) -> tuple[int, int, int]:
+    """A width and height in pixels, and a number of frames, that a bundle can make.
+
+    Raises:
+        UserError: one that it cannot; names the nearest two.
+    """
+    latents, limits = manifest.latents, manifest.limits
+    grid = latents.spatial_compression
+    return (
+        checks.multiple("width", width, grid * latents.patch_size[2], limits.max_width),
+        checks.multiple("height", height, grid * latents.patch_size[1], limits.max_height),
+        checks.frame_count(frames, latents.temporal_compression, limits.max_frames),
     )
 
 
@@ -189,13 +214,34 @@ def _scheduler(name: Any) -> str:
     return known
 
 
+def _second_guidance(request: Request, manifest: Manifest, first: float) -> float | None:
+    """The second denoiser's guidance scale: as given, or else the first's if that is given."""
+    value = request.guidance_scale_2
+    if manifest.denoiser.boundary is None:
+        if value is None:
+            return None
+        raise UserError(
+            f"the bundle {manifest.name} has one denoiser: give guidance_scale alone; "
+            "guidance_scale_2 is for two, as in Wan 2.2 A14B"
+        )
+    if value is None and request.guidance_scale is None:
+        value = manifest.defaults.guidance_scale_2
+    return first if value is None else checks.number("guidance_scale_2", value, 0, 100)
+
+
 def _image(value: Any, manifest: Manifest, width: int, height: int) -> Image | None:
+    way = manifest.denoiser.image
+    if value is None and way == "channels":
+        raise UserError(
+            f"the bundle {manifest.name} makes clips from an image: give one with --image FILE, "
+            "or image=… in Python"
+        )
     if value is None:
         return None
-    if manifest.denoiser.image is None:
+    if way is None:
         raise UserError(
-            f"the bundle {manifest.name} makes clips from text alone; an image needs a bundle that "
-            "was exported from a checkpoint with expand_timesteps, such as Wan 2.2 TI2V-5B"
+            f"the bundle {manifest.name} makes clips from text alone; an image needs a bundle of "
+            "an image-to-video checkpoint, such as Wan 2.2 TI2V-5B"
         )
     return read_image(value, width, height)
 

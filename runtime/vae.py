@@ -1,4 +1,4 @@
-"""Latents → frames, a latent frame at a time, and one frame → latents.
+"""Latents → frames, a latent frame at a time, and an image → latents.
 
 Memory does not grow with the length of the clip.
 """
@@ -43,15 +43,27 @@ def decode(
         cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
 
 
-def encode(open_graph: Callable[[str], Session], image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Encode a clip's first frame: the mean of the posterior.
+def encode(
+    open_graph: Callable[[str], Session], image: NDArray[np.uint8], latent_frames: int = 1
+) -> NDArray[np.float32]:
+    """Encode a clip that is an image first, and gray from then on: the mean of the posterior.
 
     Args:
-        open_graph: gives the session of `vae_encoder_first`.
+        open_graph: gives the session of `vae_encoder_first` and of `vae_encoder_next`.
         image: uint8 (height, width, 3), RGB.
+        latent_frames: of the clip; the first is the image's.
 
     Returns:
-        float32 (1, channels, 1, latent height, latent width), in the VAE's own space.
+        float32 (1, channels, latent frames, latent height, latent width), in the VAE's own space.
     """
-    outputs = open_graph("vae_encoder_first").run({"frames": from_rgb8(image[None])})
-    return np.asarray(outputs["latents"])
+    cache: dict[str, Tensor] = {}
+    frames, latents = from_rgb8(image[None]), []
+    for index in range(latent_frames):
+        session = open_graph("vae_encoder_next" if index else "vae_encoder_first")
+        if index == 1:
+            count = int(session.inputs["frames"].shape[2])
+            frames = np.zeros((1, 3, count, *image.shape[:2]), np.float32)
+        outputs = session.run({"frames": frames, **cache})
+        latents.append(np.asarray(outputs.pop("latents")))
+        cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
+    return np.concatenate(latents, axis=2)

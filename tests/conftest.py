@@ -41,7 +41,19 @@ def bundle_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def image_bundle_folder(tmp_path: Path) -> Path:
     """The same of a model that takes an image."""
-    return write_bundle(tmp_path / "image-bundle", image=True)
+    return write_bundle(tmp_path / "image-bundle", image="first_frame")
+
+
+@pytest.fixture
+def channel_bundle_folder(tmp_path: Path) -> Path:
+    """The same of a model that takes an image as channels, and attends to its embedding."""
+    return write_bundle(tmp_path / "channel-bundle", image="channels")
+
+
+@pytest.fixture
+def expert_bundle_folder(tmp_path: Path) -> Path:
+    """The same of a model with two experts."""
+    return write_bundle(tmp_path / "expert-bundle", boundary=0.5)
 
 
 @pytest.fixture
@@ -55,19 +67,25 @@ def cpu_stream(tmp_path_factory: pytest.TempPathFactory) -> CpuStream:
     return CpuStream(tmp_path_factory.mktemp("cuda_on_cpu"))
 
 
-def write_bundle(folder: Path, *, image: bool = False) -> Path:
+def write_bundle(folder: Path, *, image: str | None = None, boundary: float | None = None) -> Path:
     folder.mkdir(parents=True)
     graphs = _graphs(image=image)
+    if boundary is not None:
+        graphs["denoiser_2"] = msgspec.structs.replace(
+            graphs["denoiser"], file="denoiser_2.onnx", data=("denoiser_2.data",)
+        )
     for graph in graphs.values():
         (folder / graph.file).write_bytes(b"no graph: " + graph.file.encode())
         for name in graph.data:
             (folder / name).write_bytes(b"no weights: " + name.encode())
     _write_tokenizer(folder / "tokenizer.json")
-    write_manifest(folder, manifest(folder, graphs, image=image))
+    write_manifest(folder, manifest(folder, graphs, image=image, boundary=boundary))
     return folder
 
 
-def manifest(folder: Path, graphs: dict[str, GraphSpec], *, image: bool) -> Manifest:
+def manifest(
+    folder: Path, graphs: dict[str, GraphSpec], *, image: str | None, boundary: float | None
+) -> Manifest:
     return Manifest(
         family="wan",
         name="null",
@@ -78,7 +96,12 @@ def manifest(folder: Path, graphs: dict[str, GraphSpec], *, image: bool) -> Mani
         text=TextSpec(tokenizer="tokenizer.json", max_tokens=8, embedding_dim=6),
         scheduler=SchedulerSpec(name="euler", shift=3.0),
         denoiser=DenoiserSpec(
-            hidden_size=8, ffn_dim=16, heads=2, layers=1, image="first_frame" if image else None
+            hidden_size=8,
+            ffn_dim=16,
+            heads=2,
+            layers=1,
+            image=image,  # type: ignore[arg-type]
+            boundary=boundary,
         ),
         latents=LatentSpec(
             channels=CHANNELS,
@@ -94,7 +117,7 @@ def manifest(folder: Path, graphs: dict[str, GraphSpec], *, image: bool) -> Mani
     )
 
 
-def _graphs(*, image: bool) -> dict[str, GraphSpec]:
+def _graphs(*, image: str | None) -> dict[str, GraphSpec]:
     latents = tensor("latents", "batch", CHANNELS, 1, "height", "width")
     caches = [tensor(f"cache.{i}", "batch", 3, 2, "height", "width") for i in range(2)]
     new_caches = [msgspec.structs.replace(c, name=f"new_{c.name}") for c in caches]
@@ -102,11 +125,25 @@ def _graphs(*, image: bool) -> dict[str, GraphSpec]:
     def frames(count: int) -> TensorSpec:
         return tensor("frames", "batch", 3, count, "8*height", "8*width")
 
-    sample = ("batch", CHANNELS, "frames", "height", "width")
-    times = ("batch", "frames") if image else ("batch",)
-    encoder = graph("vae_encoder_first", [frames(1)], [latents, *new_caches])
+    taken = CHANNELS if image != "channels" else 2 * CHANNELS + 4
+    sample = ("frames", "height", "width")
+    times = ("batch", "frames") if image == "first_frame" else ("batch",)
+    encoders = {
+        "vae_encoder_first": graph("vae_encoder_first", [frames(1)], [latents, *new_caches])
+    }
+    seen = []
+    if image == "channels":
+        seen.append(tensor("encoder_hidden_states_image", "batch", 5, 7))
+        encoders["vae_encoder_next"] = graph(
+            "vae_encoder_next", [frames(4), *caches], [latents, *new_caches]
+        )
+        encoders["image_encoder"] = graph(
+            "image_encoder",
+            [tensor("image", "batch", 3, 16, 16)],
+            [tensor("image_embeds", "batch", 5, 7)],
+        )
     return {
-        **({"vae_encoder_first": encoder} if image else {}),
+        **(encoders if image else {}),
         "text_encoder": graph(
             "text_encoder",
             [tensor(n, "batch", "tokens", dtype="int64") for n in ("input_ids", "attention_mask")],
@@ -115,11 +152,12 @@ def _graphs(*, image: bool) -> dict[str, GraphSpec]:
         "denoiser": graph(
             "denoiser",
             [
-                tensor("hidden_states", *sample),
+                tensor("hidden_states", "batch", taken, *sample),
                 tensor("timestep", *times),
                 tensor("encoder_hidden_states", "batch", "tokens", 6),
+                *seen,
             ],
-            [tensor("sample", *sample)],
+            [tensor("sample", "batch", CHANNELS, *sample)],
         ),
         "vae_decoder_first": graph("vae_decoder_first", [latents], [frames(1), *new_caches]),
         "vae_decoder_next": graph("vae_decoder_next", [latents, *caches], [frames(4), *new_caches]),

@@ -21,7 +21,7 @@ class Family(Protocol):
     """
 
     name: str
-    pipeline: str
+    pipelines: tuple[str, ...]
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Refuse what is not supported, before any work."""
@@ -62,4 +62,4 @@ def _families() -> dict[str, Family]:
         import_module(f"{__name__}.{module.name}").FAMILY
         for module in pkgutil.iter_modules(__path__)
     ]
-    return {family.pipeline: family for family in found}
+    return {pipeline: family for family in found for pipeline in family.pipelines}

@@ -161,6 +161,36 @@ def test_a_bundle_says_whether_it_takes_an_image(
     assert Bundle.open(image_bundle_folder).manifest.denoiser.image == "first_frame"
 
 
+def test_the_denoisers_channels_are_as_it_takes_an_image(channel_bundle_folder: Path) -> None:
+    assert Bundle.open(channel_bundle_folder).manifest.denoiser.image == "channels"
+    edit(channel_bundle_folder, lambda whole: whole["denoiser"].pop("image"))
+    assert refusal(channel_bundle_folder) == (
+        "BUNDLE/bundle.json: the denoiser's channels are not as `denoiser.image` says; "
+        "export the bundle again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda whole: whole["denoiser"].pop("boundary"), "go together, one of them is missing"),
+        (lambda whole: whole["graphs"].pop("denoiser_2"), "go together, one of them is missing"),
+        (
+            lambda whole: whole["graphs"]["denoiser_2"]["inputs"].pop(),
+            "the two denoisers differ in their inputs or outputs",
+        ),
+        (lambda whole: whole["denoiser"].update(boundary=1), "Expected `float` < 1.0"),
+    ],
+    ids=["no boundary", "no graph", "other inputs", "no share"],
+)
+def test_two_experts_have_a_boundary_and_one_interface(
+    expert_bundle_folder: Path, change: Callable[[dict[str, Any]], object], problem: str
+) -> None:
+    assert Bundle.open(expert_bundle_folder).manifest.denoiser.boundary == 0.5
+    edit(expert_bundle_folder, change)
+    assert problem in refusal(expert_bundle_folder)
+
+
 def test_unknown_graph(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="has no graph 'upscaler' .it has: denoiser, text_enc"):
         bundle.graph("upscaler")

@@ -40,6 +40,18 @@ def test_the_denoiser_takes_both_predictions_and_padded_prompts(manifest: Manife
     }
 
 
+def test_a_second_denoiser_is_as_the_first(manifest: Manifest) -> None:
+    defaults = msgspec.structs.replace(manifest.defaults, guidance_scale=1, guidance_scale_2=3)
+    two = msgspec.structs.replace(
+        manifest,
+        graphs={**manifest.graphs, "denoiser_2": manifest.graphs["denoiser"]},
+        defaults=defaults,
+    )
+    first, second = (profile(two, name, SIZES) for name in ("denoiser", "denoiser_2"))
+    assert first == second
+    assert first["batch"] == (1, 2, 2)
+
+
 def test_without_guidance_there_is_one_prediction(manifest: Manifest) -> None:
     defaults = msgspec.structs.replace(manifest.defaults, guidance_scale=1)
     plain = msgspec.structs.replace(manifest, defaults=defaults)

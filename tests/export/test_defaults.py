@@ -25,6 +25,28 @@ def test_values_take_the_type_of_their_field() -> None:
     )
 
 
+def test_a_second_guidance_scale_follows_the_first_unless_it_is_given() -> None:
+    two = msgspec.structs.replace(WAN, guidance_scale=4.0, guidance_scale_2=3.0)
+    for changes, wanted in (
+        (["width=64"], (4.0, 3.0)),
+        (["guidance_scale=1"], (1.0, None)),
+        (["guidance_scale_2=1"], (4.0, 1.0)),
+        (["guidance_scale_2=2", "guidance_scale=5"], (5.0, 2.0)),
+    ):
+        changed = change_defaults(two, changes)
+        assert (changed.guidance_scale, changed.guidance_scale_2) == wanted
+
+
+def test_a_second_guidance_scale_wants_a_second_transformer(bundle_manifest: Manifest) -> None:
+    defaults = msgspec.structs.replace(bundle_manifest.defaults, guidance_scale_2=3.0)
+    with pytest.raises(UserError) as error:
+        check_defaults(defaults, facts(bundle_manifest))
+    assert str(error.value) == (
+        "guidance_scale_2 is for a checkpoint with two transformers, this one has one; "
+        "change --default guidance_scale=N"
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -33,7 +55,7 @@ def test_values_take_the_type_of_their_field() -> None:
             "witdh=64",
             (
                 "unknown default 'witdh'; did you mean 'width'? (known: fps, frames, "
-                "guidance_scale, height, negative_prompt, steps, width)"
+                "guidance_scale, guidance_scale_2, height, negative_prompt, steps, width)"
             ),
         ),
         ("width=wide", "--default: Expected `int`, got `str` - at `$.width`"),

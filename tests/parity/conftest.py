@@ -79,12 +79,19 @@ def save_checkpoint(
     max_shard_size: str = "5GB",
     seed: int = 0,
     expand_timesteps: bool = False,
+    boundary_ratio: float | None = None,
+    image: bool = False,
+    image_encoder: Settings | None = None,
 ) -> Path:
-    """Write a checkpoint; settings are added to, or replace, the tiny ones above."""
+    """Write a checkpoint; settings are added to, or replace, the tiny ones above.
+
+    With a boundary it has a second transformer; `image` makes it image-to-video.
+    """
     import torch
     from diffusers import (
         AutoencoderKLWan,
         FlowMatchEulerDiscreteScheduler,
+        WanImageToVideoPipeline,
         WanPipeline,
         WanTransformer3DModel,
     )
@@ -92,23 +99,46 @@ def save_checkpoint(
 
     torch.manual_seed(seed)
     text = UMT5Config(**{**TEXT_ENCODER, **(text_encoder or {})})
-    width = {"text_dim": text.d_model}
+    denoiser = {**TRANSFORMER, "text_dim": text.d_model, **(transformer or {})}
     modules = {
         "text_encoder": UMT5EncoderModel(text),
-        "transformer": WanTransformer3DModel(**{**TRANSFORMER, **width, **(transformer or {})}),
+        "transformer": WanTransformer3DModel(**denoiser),
         "vae": AutoencoderKLWan(**(VAES[vae] if isinstance(vae, str) else vae)),
     }
+    if boundary_ratio is not None:
+        modules["transformer_2"] = WanTransformer3DModel(**denoiser)
+    if image_encoder is not None:
+        modules["image_encoder"] = tiny_clip(image_encoder)
     for module in modules.values():
         shake(module)
         module.to(getattr(torch, dtype))
-    pipeline = WanPipeline(
+    others = {"image_processor": tiny_processor(image_encoder)} if image_encoder else {}
+    pipeline = (WanImageToVideoPipeline if image else WanPipeline)(
         tokenizer=tiny_tokenizer(),
         scheduler=scheduler or FlowMatchEulerDiscreteScheduler(shift=3.0),
         expand_timesteps=expand_timesteps,
+        boundary_ratio=boundary_ratio,
         **modules,
+        **others,
     )
     pipeline.save_pretrained(folder, max_shard_size=max_shard_size)
     return folder
+
+
+def tiny_clip(settings: Settings) -> Any:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    return CLIPVisionModel(CLIPVisionConfig(**settings))
+
+
+def tiny_processor(settings: Settings) -> Any:
+    """What makes images ready for it, with Pillow."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    size = settings["image_size"]
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": size}, crop_size={"height": size, "width": size}
+    )
 
 
 def shake(module: Any) -> None:

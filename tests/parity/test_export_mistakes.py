@@ -45,29 +45,87 @@ def change(path: Path, **entries: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
 
 
-@pytest.mark.parametrize(
-    ("entries", "what"),
-    [
-        ({"boundary_ratio": 0.9}, "Wan 2.2 with two experts (transformer_2)"),
-        (
-            {"transformer_2": ["diffusers", "WanTransformer3DModel"]},
-            "Wan 2.2 with two experts (transformer_2)",
-        ),
-    ],
-)
-def test_later_models_are_named(folder: Path, entries: dict[str, Any], what: str) -> None:
-    change(folder / "model_index.json", **entries)
+SECOND = {"transformer_2": ["diffusers", "WanTransformer3DModel"]}
+
+
+def test_a_boundary_without_a_second_transformer(folder: Path) -> None:
+    change(folder / "model_index.json", boundary_ratio=0.9)
     assert refusal(folder) == (
-        f"{folder} is {what}, which is not supported yet; "
-        "Wan 2.1 text-to-video and Wan 2.2 TI2V are"
+        f"{folder} has a boundary_ratio and no transformer_2; download the checkpoint again"
     )
 
 
-def test_image_to_video_is_named(folder: Path) -> None:
-    change(folder / "transformer" / "config.json", image_dim=1280)
+def test_a_second_transformer_that_is_not_there(folder: Path) -> None:
+    change(folder / "model_index.json", boundary_ratio=0.9, **SECOND)
     assert refusal(folder) == (
-        f"{folder} is a Wan image-to-video model (image_dim, added_kv_proj_dim), "
-        "which is not supported yet; Wan 2.1 text-to-video and Wan 2.2 TI2V are"
+        f"{folder} lacks its transformer_2 folder; download the checkpoint again"
+    )
+
+
+@pytest.mark.parametrize("boundary", [None, 1.5, "half"])
+def test_two_experts_need_a_boundary(folder: Path, boundary: object) -> None:
+    shutil.copytree(folder / "transformer", folder / "transformer_2")
+    change(folder / "model_index.json", boundary_ratio=boundary, **SECOND)
+    assert refusal(folder) == (
+        f"{folder} has a transformer_2, and {boundary!r} for its boundary_ratio; "
+        "it must lie between 0 and 1"
+    )
+
+
+def test_experts_of_two_builds(folder: Path) -> None:
+    shutil.copytree(folder / "transformer", folder / "transformer_2")
+    change(folder / "model_index.json", boundary_ratio=0.9, **SECOND)
+    change(folder / "transformer_2" / "config.json", num_layers=1)
+    assert refusal(folder) == (
+        f"{folder}: the transformers differ in num_layers: 2, 1; "
+        "two experts of one build are supported"
+    )
+
+
+def test_the_defaults_of_two_experts_are_their_own(folder: Path) -> None:
+    shutil.copytree(folder / "transformer", folder / "transformer_2")
+    change(folder / "model_index.json", boundary_ratio=0.875, **SECOND)
+    assert refusal(folder) == (
+        "the default of width, 1280, is more than the 512 that this checkpoint takes; "
+        "change it with --default width=N"
+    )
+
+
+ATTENDS = {"image_dim": 1280, "added_kv_proj_dim": 24}
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "config"),
+    [
+        ("WanPipeline", ATTENDS),
+        ("WanImageToVideoPipeline", {"image_dim": 1280}),
+        ("WanImageToVideoPipeline", {"added_kv_proj_dim": 32}),
+    ],
+)
+def test_half_of_what_attends_to_an_image(
+    folder: Path, pipeline: str, config: dict[str, int]
+) -> None:
+    change(folder / "model_index.json", _class_name=pipeline)
+    change(folder / "transformer" / "config.json", **config)
+    assert refusal(folder) == (
+        f"{folder} has a transformer that attends to an image (image_dim, added_kv_proj_dim); "
+        "it needs WanImageToVideoPipeline and 24 for the latter"
+    )
+
+
+def test_a_missing_image_encoder(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name="WanImageToVideoPipeline")
+    change(folder / "transformer" / "config.json", **ATTENDS)
+    assert refusal(folder) == (
+        f"{folder} lacks its image_encoder folder; download the checkpoint again"
+    )
+
+
+def test_clips_between_two_images_are_named(folder: Path) -> None:
+    change(folder / "transformer" / "config.json", pos_embed_seq_len=514)
+    assert refusal(folder) == (
+        f"{folder} makes clips between two images (pos_embed_seq_len), which is not supported yet; "
+        "those that begin with one are"
     )
 
 
@@ -123,8 +181,16 @@ def test_text_of_another_width(folder: Path) -> None:
 def test_latents_of_another_number(folder: Path) -> None:
     change(folder / "transformer" / "config.json", in_channels=36)
     assert refusal(folder) == (
-        f"{folder}: the transformer takes latents of 36 channels, the VAE has 16; "
-        "models that take an image as channels are not supported yet"
+        f"{folder}: the transformer takes and gives (36, 16) channels; "
+        "WanPipeline with this VAE wants (16, 16)"
+    )
+
+
+def test_an_image_takes_channels(folder: Path) -> None:
+    change(folder / "model_index.json", _class_name="WanImageToVideoPipeline")
+    assert refusal(folder) == (
+        f"{folder}: the transformer takes and gives (16, 16) channels; "
+        "WanImageToVideoPipeline with this VAE wants (36, 16)"
     )
 
 

@@ -54,6 +54,14 @@ def test_two_as_a_batch_and_back(device: Any, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_channels_side_by_side(device: Any, shape: tuple[int, ...]) -> None:
+    one, other = random(*shape), random(1, 5, *shape[2:], seed=1)
+    both = device.join(device.array(one), device.array(other))
+    assert same(device, both, HOST.join(one, other))
+    assert same(device, both, np.concatenate([one, other], axis=1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("known", [0, 3])
 def test_a_step(device: Any, shape: tuple[int, ...], guided: bool, known: int) -> None:

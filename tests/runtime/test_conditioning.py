@@ -119,8 +119,8 @@ def test_a_bundle_of_text_alone_says_which_ones_can(bundle_folder: Path) -> None
     ):
         pipe("a red circle", image="nowhere.png")
     assert str(caught.value) == (
-        "the bundle null makes clips from text alone; an image needs a bundle that was exported "
-        "from a checkpoint with expand_timesteps, such as Wan 2.2 TI2V-5B"
+        "the bundle null makes clips from text alone; an image needs a bundle of an image-to-video "
+        "checkpoint, such as Wan 2.2 TI2V-5B"
     )
 
 

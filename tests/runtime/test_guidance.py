@@ -12,6 +12,7 @@ import pytest
 from mutoscope.engine.manifest import Manifest
 from mutoscope.runtime.arithmetic import HostArithmetic
 from mutoscope.runtime.conditioning import Conditioning
+from mutoscope.runtime.experts import Expert
 from mutoscope.runtime.guidance import GuidedDenoiser, fits_batched, working_memory
 
 
@@ -28,11 +29,14 @@ class Denoiser:
         return {"sample": scaled + feeds["encoder_hidden_states"].mean((1, 2)).reshape(column)}
 
 
-def guided(*, batched: bool, negative: float | None = 1.0) -> tuple[GuidedDenoiser[Any], Denoiser]:
+def guided(
+    *, batched: bool, negative: float | None = 1.0, scale: float = 4.0
+) -> tuple[GuidedDenoiser[Any], Denoiser]:
     denoiser = Denoiser()
+    expert = Expert(denoiser, scale)  # type: ignore[arg-type]
     prompt = np.full((1, 8, 6), 3, np.float32)
     other = None if negative is None else np.full((1, 8, 6), negative, np.float32)
-    predict = GuidedDenoiser(denoiser, HostArithmetic(), prompt, other, 4.0, batched)  # type: ignore[arg-type]
+    predict = GuidedDenoiser(lambda timestep: expert, HostArithmetic(), prompt, other, batched)
     return predict, denoiser
 
 
@@ -47,8 +51,11 @@ def test_guided(batched: bool, batches: list[int]) -> None:
     assert denoiser.batches == batches
 
 
-def test_without_guidance() -> None:
-    predict, denoiser = guided(batched=True, negative=None)
+@pytest.mark.parametrize(
+    "options", [{"negative": None}, {"scale": 1.0}, {"scale": 0.5}], ids=["none", "1", "less"]
+)
+def test_without_guidance(options: dict[str, Any]) -> None:
+    predict, denoiser = guided(batched=True, **options)
     prediction = predict(np.ones((1, 4, 1, 2, 2), np.float32), np.float32(10))
     assert np.unique(prediction.conditional).tolist() == [13]
     assert prediction.unconditional is None
@@ -65,7 +72,8 @@ def test_what_is_given_has_no_time(batched: bool, rows: int) -> None:
         seen.append(feeds["timestep"])
         return {"sample": feeds["hidden_states"]}
 
-    predict.session = SimpleNamespace(run=run)  # type: ignore[assignment]
+    session: Any = SimpleNamespace(run=run)
+    predict.expert = lambda timestep: Expert(session, 4.0)
     predict(np.ones((1, 4, 3, 2, 2), np.float32), np.float32(10))
     assert all(timestep.dtype == np.float32 for timestep in seen)
     assert [timestep.tolist() for timestep in seen] == [[[0, 10, 10]] * rows] * (2 // rows)

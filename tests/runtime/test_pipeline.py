@@ -48,10 +48,17 @@ def test_engines_run_as_often_as_needed(pipe: Pipeline) -> None:
     }
 
 
-def test_no_guidance_needs_no_negative_prompt(pipe: Pipeline) -> None:
+def test_no_guidance_needs_no_negative_prompt(
+    pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser, batches = pipe.sessions("denoiser"), []
+    plain = denoiser._run
+    monkeypatch.setattr(
+        denoiser, "_run", lambda feeds: batches.append(len(feeds["timestep"])) or plain(feeds)
+    )
     pipe("a red circle", steps=3, guidance_scale=1)
     assert pipe.sessions("text_encoder").runs == 1
-    assert pipe.sessions("denoiser").runs == 3
+    assert batches == [1, 1, 1]
 
 
 def test_noise_is_the_seeds(pipe: Pipeline) -> None:
@@ -83,9 +90,9 @@ def test_stream_can_be_steered(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) 
     seen: list[bytes] = []
     plain = GuidedDenoiser._predict
 
-    def spy(self: GuidedDenoiser, latents: Any, timestep: Any, embeddings: Any) -> Any:
-        seen.append(embeddings.tobytes())
-        return plain(self, latents, timestep, embeddings)
+    def spy(self: GuidedDenoiser, session: Any, latents: Any, timestep: Any, text: Any) -> Any:
+        seen.append(text.tobytes())
+        return plain(self, session, latents, timestep, text)
 
     monkeypatch.setattr(GuidedDenoiser, "_predict", spy)
     monkeypatch.setattr(Pipeline, "_embed", lambda self, prompt, account: _embedding(prompt))

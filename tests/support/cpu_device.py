@@ -47,6 +47,9 @@ class CpuArray:
         shape = (stop - start, *self.shape[1:])
         return dataclasses.replace(self, pointer=self.pointer + start * row, shape=shape)
 
+    def reshape(self, shape: tuple[int, ...]) -> CpuArray:
+        return dataclasses.replace(self, shape=shape)
+
     def values(self) -> NDArray[Any]:
         """A view of the memory."""
         memory = (ctypes.c_char * self.nbytes).from_address(self.pointer)

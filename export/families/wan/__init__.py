@@ -1,4 +1,4 @@
-"""Wan: UMT5, a DiT over patches of latents, a causal video VAE; Wan 2.2 TI2V takes an image too."""
+"""Wan: UMT5, a DiT over patches of latents (two in A14B), a causal video VAE."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Wan:
-    """Checkpoints of diffusers' `WanPipeline`; PyTorch is imported only where it is needed."""
+    """Checkpoints of diffusers' Wan pipelines; PyTorch is imported only where it is needed."""
 
     name = "wan"
-    pipeline = "WanPipeline"
+    pipelines = ("WanPipeline", "WanImageToVideoPipeline")
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Refuse what is damaged, and what is neither Wan 2.1 text-to-video nor Wan 2.2 TI2V."""
+        """Refuse what is damaged, and what is of another build than those published."""
         check(checkpoint)
 
     def defaults(self, checkpoint: Checkpoint) -> Defaults:
@@ -31,7 +31,7 @@ class Wan:
         return defaults(checkpoint)
 
     def graphs(self, checkpoint: Checkpoint, precision: Precision) -> tuple[Graph, ...]:
-        """Text encoder, denoiser, and two calls each of the VAE's decoder and encoder."""
+        """Encoders of text and image, one denoiser or two, the VAE's decoder and encoder."""
         from .graphs import graphs
 
         return graphs(checkpoint, precision)

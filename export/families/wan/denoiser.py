@@ -46,11 +46,12 @@ def set_precision(model: WanTransformer3DModel, dtype: torch.dtype) -> None:
 
 
 class Denoiser(nn.Module):
-    """(hidden_states, timestep, encoder_hidden_states) → sample, all float32.
+    """(hidden_states, timestep, encoder_hidden_states[, …_image]) → sample, all float32.
 
-    hidden_states and sample: (batch, channels, frames, height, width) latents; timestep: (batch,),
-    or (batch, frames) where each latent frame has its own; encoder_hidden_states: (batch, tokens,
-    text dim).
+    hidden_states and sample: (batch, channels, frames, height, width) latents, of which
+    hidden_states may have more; timestep: (batch,), or (batch, frames) where each latent frame has
+    its own; encoder_hidden_states: (batch, tokens, text dim); encoder_hidden_states_image: (batch,
+    tokens, image dim), where the model attends to an image.
     """
 
     def __init__(self, model: WanTransformer3DModel) -> None:
@@ -61,7 +62,11 @@ class Denoiser(nn.Module):
         self.timesteps = Timesteps(model.config.freq_dim)
 
     def forward(
-        self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        encoder_hidden_states_image: Tensor | None = None,
     ) -> Tensor:
         """Predict the flow's velocity.
 
@@ -80,8 +85,13 @@ class Denoiser(nn.Module):
         text = apply_all(
             _text_layers(model.condition_embedder.text_embedder), encoder_hidden_states
         )
+        image = None
+        if encoder_hidden_states_image is not None:
+            image = embed_image(
+                model.condition_embedder.image_embedder, encoder_hidden_states_image
+            )
         for block in model.blocks:
-            x = run_block(block, x, text, modulation, rope)
+            x = run_block(block, x, (text, image), modulation, rope)
         shift, scale = (model.scale_shift_table + temb.unsqueeze(-2)).chunk(2, dim=-2)
         x = apply(model.proj_out, model.norm_out(x) * (1 + scale) + shift).float()
         return self.unpatchify(x.flatten(1, -2), sizes)
@@ -138,25 +148,49 @@ class Rope(nn.Module):
         return torch.cat(parts, dim=-1).flatten(0, 2).unsqueeze(0).unsqueeze(2)
 
 
+def embed_image(embedder: Any, image: Tensor) -> Tensor:
+    """An image's embedding in the width of the blocks, fp32."""
+    first, last = _feed_forward_layers(embedder.ff)
+    hidden = F.gelu(apply(first, embedder.norm1(image)))
+    out: Tensor = embedder.norm2(apply(last, hidden).float())
+    return out
+
+
 def run_block(
-    block: Any, x: Tensor, text: Tensor, modulation: Tensor, rope: tuple[Tensor, Tensor]
+    block: Any,
+    x: Tensor,
+    given: tuple[Tensor, Tensor | None],
+    modulation: Tensor,
+    rope: tuple[Tensor, Tensor],
 ) -> Tensor:
-    """One transformer block; x is the fp32 residual stream, its patches flat or in rows."""
+    """One transformer block; x is the fp32 residual stream, its patches flat or in rows.
+
+    What is given is the text, and the image where there is one.
+    """
     shift, scale, gate, ff_shift, ff_scale, ff_gate = (block.scale_shift_table + modulation).chunk(
         6, dim=-2
     )
     h = block.norm1(x) * (1 + scale) + shift
-    x = x + attend(block.attn1, h, h, rope) * gate
-    x = x + attend(block.attn2, block.norm2(x), text)
+    x = x + attend(block.attn1, h, h, rope=rope) * gate
+    text, image = given
+    x = x + attend(block.attn2, block.norm2(x), text, image=image)
     h = block.norm3(x) * (1 + ff_scale) + ff_shift
     out: Tensor = x + apply_all(_feed_forward_layers(block.ffn), h).float() * ff_gate
     return out
 
 
 def attend(
-    attention: Any, x: Tensor, source: Tensor, rope: tuple[Tensor, Tensor] | None = None
+    attention: Any,
+    x: Tensor,
+    source: Tensor,
+    *,
+    rope: tuple[Tensor, Tensor] | None = None,
+    image: Tensor | None = None,
 ) -> Tensor:
-    """Attention of x on a source (itself or the text), fp32 in and out; rows are seen as one."""
+    """Attention of x on a source (itself or the text), fp32 in and out; rows are seen as one.
+
+    With an image, what the same queries find in it is added.
+    """
     rows = x.shape[1:-1]
     x, source = x.flatten(1, -2), source.flatten(1, -2)
     heads = (attention.heads, -1)
@@ -165,13 +199,27 @@ def attend(
     value = torch.unflatten(apply(attention.to_v, source), 2, heads)
     if rope is not None:
         query, key = rotate(query, *rope), rotate(key, *rope)
-    out = F.scaled_dot_product_attention(
-        query.to(value.dtype).transpose(1, 2),
-        key.to(value.dtype).transpose(1, 2),
-        value.transpose(1, 2),
-    )
+    query, key, value = (part.to(value.dtype).transpose(1, 2) for part in (query, key, value))
+    out = F.scaled_dot_product_attention(query, key, value)
+    if image is not None:
+        out = out + find_in_image(attention, query, image)
     out = apply(attention.to_out[0], out.transpose(1, 2).flatten(2)).float()
     return out if len(rows) == 1 else torch.unflatten(out, 1, rows)
+
+
+def find_in_image(attention: Any, query: Tensor, image: Tensor) -> Tensor:
+    """Attention on an image by the text's queries, (batch, heads, tokens, channels).
+
+    It is written out: TensorRT-RTX 1.7 crashes as it builds two `Attention` nodes of one query.
+    """
+    key = attention.norm_added_k(apply(attention.add_k_proj, image).float()).to(query.dtype)
+    value = apply(attention.add_v_proj, image)
+    key, value = (
+        torch.unflatten(part, 2, (attention.heads, -1)).transpose(1, 2) for part in (key, value)
+    )
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(2, 3)
+    out: Tensor = scores.float().softmax(-1).to(value.dtype) @ value
+    return out
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -12,12 +12,22 @@ MAX_TOKENS = 512
 """What `WanPipeline` pads every prompt to, and the model was trained on."""
 
 WAN_21 = Defaults(width=832, height=480, frames=81, fps=16, steps=50, guidance_scale=5.0)
+A14B = Defaults(
+    width=1280, height=720, frames=81, fps=16, steps=40, guidance_scale=4.0, guidance_scale_2=3.0
+)
+A14B_IMAGE = Defaults(width=1280, height=720, frames=81, fps=16, steps=40, guidance_scale=3.5)
 TI2V = Defaults(width=1280, height=704, frames=121, fps=24, steps=50, guidance_scale=5.0)
 
 
 def defaults(checkpoint: Checkpoint) -> Defaults:
-    """The request that the model was published with: that of Wan 2.1, or of Wan 2.2's TI2V-5B."""
-    return TI2V if settings.first_frame_given(checkpoint) else WAN_21
+    """The request that the model was published with: Wan 2.1's, or one of Wan 2.2's.
+
+    Source: Wan-Video/Wan2.2, `wan/configs/`.
+    """
+    way = settings.image_way(checkpoint)
+    if settings.two_experts(checkpoint):
+        return A14B_IMAGE if way == "channels" else A14B
+    return TI2V if way == "first_frame" else WAN_21
 
 
 def facts(checkpoint: Checkpoint) -> Facts:
@@ -42,14 +52,15 @@ def text(checkpoint: Checkpoint) -> TextSpec:
 
 
 def denoiser(checkpoint: Checkpoint) -> DenoiserSpec:
-    """The dimensions of the transformer, and whether it takes an image."""
+    """The transformer's dimensions, whether it takes an image, and where the second follows."""
     config = settings.transformer(checkpoint)
     return DenoiserSpec(
         hidden_size=config.num_attention_heads * config.attention_head_dim,
         ffn_dim=config.ffn_dim,
         heads=config.num_attention_heads,
         layers=config.num_layers,
-        image="first_frame" if settings.first_frame_given(checkpoint) else None,
+        image=settings.image_way(checkpoint),
+        boundary=checkpoint.index["boundary_ratio"] if settings.two_experts(checkpoint) else None,
     )
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ....engine.manifest import DType, Precision, TensorSpec
-from ....errors import CheckpointError
-from ...checkpoint import Checkpoint, Component
+from ....engine.manifest import DENOISERS, DType, Precision, TensorSpec
+from ...checkpoint import Checkpoint
 from ...graph import Graph, Skeleton, split_axis
-from . import denoiser, settings, text_encoder, vae
+from . import denoiser, image_encoder, settings, text_encoder, vae
 from .lora import lora_spec
+from .settings import described_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,10 +23,13 @@ LATENT = "latent_height", "latent_width"
 
 
 def graphs(checkpoint: Checkpoint, precision: Precision) -> tuple[Graph, ...]:
-    """Text encoder, denoiser, and the first and next calls of the VAE's decoder and encoder."""
+    """Encoders of text and image, denoisers, first and next calls of the VAE's coders."""
+    denoisers = DENOISERS if settings.two_experts(checkpoint) else DENOISERS[:1]
+    embedded = settings.image_embedded(checkpoint)
     return (
         text_encoder_graph(checkpoint, precision),
-        denoiser_graph(checkpoint, precision),
+        *((image_encoder_graph(checkpoint, precision),) if embedded else ()),
+        *(denoiser_graph(checkpoint, precision, name) for name in denoisers),
         *vae_graphs(checkpoint, precision, Decoding(checkpoint)),
         *vae_graphs(checkpoint, precision, Encoding(checkpoint)),
     )
@@ -58,12 +59,43 @@ def text_encoder_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
     )
 
 
-def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
+def image_encoder_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
+    """An image as CLIP wants it, cut and scaled → its embedding."""
+    component = checkpoint.component("image_encoder")
+    component.tied = image_encoder.other_names(component)
+    size, tokens, width = settings.image_tokens(checkpoint)
+    mean, std = settings.image_statistics(checkpoint)
+
+    def build(skeleton: Skeleton) -> nn.Module:
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
+        with skeleton(), described_by(component):
+            model = CLIPVisionModel(CLIPVisionConfig(**component.config))
+            image_encoder.set_precision(model, TORCH_TYPES[precision])
+        return image_encoder.ImageEncoder(model, mean, std)
+
+    return Graph(
+        name="image_encoder",
+        component=component,
+        build=build,
+        inputs=(_spec("image", ("batch", 3, size, size)),),
+        outputs=(_spec("image_embeds", ("batch", tokens, width)),),
+        data="image_encoder.data",
+        precision=precision,
+    )
+
+
+def denoiser_graph(checkpoint: Checkpoint, precision: Precision, name: str = "denoiser") -> Graph:
     """Latents, a timestep (or one for each frame) and prompt embeddings → the flow's velocity."""
-    component = checkpoint.component("transformer")
-    config = settings.transformer(checkpoint)
+    folder = settings.TRANSFORMERS[DENOISERS.index(name)]
+    component, config = checkpoint.component(folder), settings.transformer(checkpoint, folder)
     axes = ("latent_frames", *LATENT)
-    times = ("batch", "latent_frames") if settings.first_frame_given(checkpoint) else ("batch",)
+    by_frame = settings.image_way(checkpoint) == "first_frame"
+    times = ("batch", "latent_frames") if by_frame else ("batch",)
+    image: tuple[TensorSpec, ...] = ()
+    if settings.image_embedded(checkpoint):
+        _, *embedding = settings.image_tokens(checkpoint)
+        image = (_spec("encoder_hidden_states_image", ("batch", *embedding)),)
 
     def build(skeleton: Skeleton) -> nn.Module:
         from diffusers import WanTransformer3DModel
@@ -77,16 +109,17 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
         return denoiser.rotary_halves(name, weight, config.attention_head_dim)
 
     return Graph(
-        name="denoiser",
+        name=name,
         component=component,
         build=build,
         inputs=(
             _spec("hidden_states", ("batch", config.in_channels, *axes)),
             _spec("timestep", times),
             _spec("encoder_hidden_states", ("batch", "tokens", config.text_dim)),
+            *image,
         ),
         outputs=(_spec("sample", ("batch", config.out_channels or config.in_channels, *axes)),),
-        data="denoiser.data",
+        data=f"{name}.data",
         precision=precision,
         steps=dict(zip(axes, config.patch_size, strict=True)),
         largest={
@@ -94,24 +127,8 @@ def denoiser_graph(checkpoint: Checkpoint, precision: Precision) -> Graph:
             for axis, patch in zip(axes, config.patch_size, strict=True)
         },
         change=change,
-        lora=lora_spec(),
+        lora=lora_spec(image=bool(image)),
     )
-
-
-@contextmanager
-def described_by(component: Component) -> Iterator[None]:
-    """A model's constructor may raise anything when its configuration is wrong.
-
-    Raises:
-        CheckpointError: it did.
-    """
-    try:
-        yield
-    except Exception as error:
-        raise CheckpointError(
-            f"{component.folder / 'config.json'} does not describe a model ({error}); "
-            "download the checkpoint again"
-        ) from error
 
 
 class Decoding:

@@ -35,9 +35,24 @@ ELSEWHERE = {
     "proj_out": "head.head",
     "scale_shift_table": "head.modulation",
 }
+IMAGE = {
+    **{
+        f"blocks.*.attn2.{ours}": f"blocks.*.cross_attn.{authors}"
+        for ours, authors in {
+            "add_k_proj": "k_img",
+            "add_v_proj": "v_img",
+            "norm_added_k": "norm_k_img",
+        }.items()
+    },
+    "condition_embedder.image_embedder.norm1": "img_emb.proj.0",
+    "condition_embedder.image_embedder.ff.net.0.proj": "img_emb.proj.1",
+    "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3",
+    "condition_embedder.image_embedder.norm2": "img_emb.proj.4",
+}
+"""Of models that attend to an image."""
 
 
-def lora_spec() -> LoraSpec:
+def lora_spec(*, image: bool) -> LoraSpec:
     """What the bundle says of it; names that are the same for all are left out."""
     attentions = {
         f"{ours}.{part}": f"{theirs}.{authors}"
@@ -45,4 +60,4 @@ def lora_spec() -> LoraSpec:
         for part, authors in PARTS.items()
     }
     blocks = {f"blocks.*.{k}": f"blocks.*.{v}" for k, v in {**attentions, **BLOCK}.items()}
-    return LoraSpec(rotary=ROTATED, aliases={**blocks, **ELSEWHERE})
+    return LoraSpec(rotary=ROTATED, aliases={**blocks, **ELSEWHERE, **(IMAGE if image else {})})
