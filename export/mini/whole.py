@@ -49,7 +49,7 @@ class WholeResample(WanResample):  # type: ignore[misc]
 
 
 def make_whole(vae: Any) -> Any:
-    """The same `AutoencoderKLWan`, fit for `encode_whole` and `decode_whole` beside its own ways."""
+    """The same `AutoencoderKLWan`, fit for `encode_whole` and `decode_whole` too."""
     for module in vae.modules():
         if type(module) is WanCausalConv3d:
             module.__class__ = WholeConv

@@ -29,7 +29,7 @@ def check(checkpoint: Checkpoint) -> None:
             raise CheckpointError(
                 f"{checkpoint.path} has {checkpoint.kind(name)} for its {name}; {kind} is needed"
             )
-    configs = {name: checkpoint.component(name).config for name in KINDS}
+    configs = {name: checkpoint.config(name) for name in KINDS}
     for name in ("tokenizer", "scheduler"):
         checkpoint.folder(name)
     for problem in _not_yet(checkpoint.index, configs["transformer"]):
@@ -76,7 +76,7 @@ def _check_together(checkpoint: Checkpoint) -> None:
     from . import settings
 
     denoiser, channels = settings.transformer(checkpoint), settings.vae(checkpoint).z_dim
-    width = checkpoint.component("text_encoder").config.get("d_model")
+    width = checkpoint.config("text_encoder").get("d_model")
     if denoiser.text_dim != width:
         raise CheckpointError(
             f"{checkpoint.path}: the transformer wants text of {denoiser.text_dim} channels, "

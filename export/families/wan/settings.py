@@ -13,14 +13,14 @@ def transformer(checkpoint: Checkpoint) -> SimpleNamespace:
     """As `WanTransformer3DModel(...)` takes them."""
     from diffusers import WanTransformer3DModel
 
-    return _settings(WanTransformer3DModel, checkpoint.component("transformer").config)
+    return _settings(WanTransformer3DModel, checkpoint.config("transformer"))
 
 
 def vae(checkpoint: Checkpoint) -> SimpleNamespace:
     """As `AutoencoderKLWan(...)` takes them."""
     from diffusers import AutoencoderKLWan
 
-    return _settings(AutoencoderKLWan, checkpoint.component("vae").config)
+    return _settings(AutoencoderKLWan, checkpoint.config("vae"))
 
 
 def first_frame_given(checkpoint: Checkpoint) -> bool:
