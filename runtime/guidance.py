@@ -62,14 +62,20 @@ class GuidedDenoiser:
         return np.asarray(outputs["sample"])
 
 
-def fits_batched(manifest: Manifest, latent_shape: tuple[int, ...]) -> bool:
-    """Whether two predictions at once stay within a quarter of the machine's memory.
+def fits_batched(
+    manifest: Manifest, latent_shape: tuple[int, ...], memory: int | None = None
+) -> bool:
+    """Whether two predictions at once stay within a quarter of the machine's memory, in bytes.
 
     The whole memory counts, not what is free just now: the same machine always decides the same,
     so that its results stay the same bit for bit.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 2 * working_memory(manifest, latent_shape) <= memory // 4
+    return 2 * working_memory(manifest, latent_shape) <= (memory or machine_memory()) // 4
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def working_memory(manifest: Manifest, latent_shape: tuple[int, ...]) -> int:
