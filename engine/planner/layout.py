@@ -119,6 +119,17 @@ def split(node: Node, given: Inputs) -> list[Value]:
     return [Value(tuple(shape), source.code) for shape in shapes]
 
 
+def pad(node: Node, given: Inputs) -> list[Value]:
+    """More elements before and after each dimension, or fewer."""
+    source, pads = need(given[0]), ints(given[1])
+    count = len(pads) // 2
+    axes = ints(given[3]) if len(given) > 3 and given[3] else range(count)
+    sizes = list(source.shape)
+    for i, axis in enumerate(axes):
+        sizes[axis] += pads[i] + pads[i + count]
+    return [Value(tuple(sizes), source.code)]
+
+
 def gather(node: Node, given: Inputs) -> list[Value]:
     """Elements by their numbers."""
     source, indices = need(given[0]), need(given[1])

@@ -154,6 +154,7 @@ RULES: dict[str, Rule] = {
     "Gather": layout.gather,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "Pad": layout.pad,
     "Range": layout.range_,
     "Reshape": layout.reshape,
     "Resize": _resize,

@@ -46,6 +46,8 @@ def run(op: str, given: list[Value | None], attributes: dict[str, Any], count: i
         ("Gemm", [tensor(5, 3), tensor(7, 5)], {"transA": 1, "transB": 1}, [(3, 7)]),
         ("Where", [Value((4, 1), BOOL), tensor(3), tensor(1)], {}, [(4, 3)]),
         ("MatMul", [tensor(2, 1, 3, 4), tensor(5, 4, 6)], {}, [(2, 5, 3, 6)]),
+        ("Pad", [tensor(2, 3), ints(0, 1, 2, -1)], {}, [(4, 3)]),
+        ("Pad", [tensor(2, 3, 4), ints(1, 2), None, ints(-1)], {}, [(2, 3, 7)]),
         ("Squeeze", [tensor(1, 3, 1)], {}, [(3,)]),
         ("Reshape", [tensor(2, 3, 4), ints(0, -1)], {}, [(2, 12)]),
         ("Gather", [tensor(9, 4), Value((2, 3), INT64)], {}, [(2, 3, 4)]),
