@@ -1,6 +1,15 @@
-"""`python -m mutoscope` is the command line."""
+"""`python -m mutoscope`, and the command `mutoscope`."""
 
-from .cli import main
+from .interruption import leave_when_interrupted
+
+
+def main() -> None:
+    """Import the command line and run it."""
+    leave_when_interrupted()
+    from .cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

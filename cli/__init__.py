@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -15,8 +16,10 @@ import click
 
 from .. import __version__
 from ..errors import MutoscopeError, UserError, unknown
+from ..interruption import EXIT_CODE, TOLD
 
-INTERRUPTED = 130
+UNREAD = 128 + signal.SIGPIPE
+FULL = {errno.ENOSPC, errno.EDQUOT}
 RETRY_SECONDS = 0.05
 
 COMMANDS = {
@@ -26,6 +29,7 @@ COMMANDS = {
     "export": "a trained checkpoint → a bundle",
     "generate": "a prompt → a video",
     "inspect": "what a bundle, an engine, a LoRA or a clip is, and how it was made",
+    "plan": "the memory and disk that a clip will take, and whether it fits",
 }
 
 
@@ -67,11 +71,35 @@ class Interruption(BaseException):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line, then exit: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
-    logging.basicConfig(level=logging.INFO, format="mutoscope: %(message)s", stream=sys.stderr)
+    """Run the command line, then exit.
+
+    With 0 done, 2 the user's mistake, 1 ours, 130 interrupted, 141 nobody reads what is printed.
+    """
+    logging.basicConfig(format="mutoscope: %(message)s", stream=sys.stderr)
+    logging.getLogger("mutoscope").setLevel(logging.INFO)
     for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(kind, _interrupt)
     sys.unraisablehook = _interrupt_again
+    try:
+        _run(arguments)
+    except (Interruption, ImportError, MutoscopeError) as error:
+        if _interrupted(error):
+            _say(TOLD)
+            # an engine may be in the middle of an operation that takes seconds: do not wait for it
+            os._exit(EXIT_CODE)
+        if not isinstance(error, MutoscopeError):
+            raise
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _say(f"cannot write: {error.strerror}; free some space or write elsewhere")
+        os._exit(UserError.exit_code)  # stdout may be what is full: do not flush it once more
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    """Let click run the command, and end as its errors and exits want."""
+    stdout = sys.stdout
     try:
         group.main(arguments, prog_name="mutoscope", standalone_mode=False)
     except click.exceptions.Exit as request:
@@ -81,14 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
-    except (Interruption, ImportError, MutoscopeError) as error:
-        if _interrupted(error):
-            _say("interrupted; nothing half-written is left")
-            # an engine may be in the middle of an operation that takes seconds: do not wait for it
-            os._exit(INTERRUPTED)
-        if not isinstance(error, MutoscopeError):
+    except SystemExit:
+        if sys.stdout is stdout:
             raise
-        _fail(str(error), error.exit_code)
+        sys.exit(UNREAD)  # click saw that a pipe is closed, and silenced what is left to print
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -17,9 +17,9 @@ from ..export.verify import VerifyError, table
 
 
 @click.command(
-    epilog="Example: mutoscope export ./Wan2.1-T2V-1.3B-Diffusers ./wan-1.3b --precision fp16"
+    epilog="Example: mutoscope export Wan-AI/Wan2.1-T2V-1.3B-Diffusers ./wan-1.3b --precision fp16"
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--precision",
@@ -48,7 +48,7 @@ from ..export.verify import VerifyError, table
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    checkpoint: Path,
+    checkpoint: str,
     bundle: Path,
     *,
     graphs: str | None,
@@ -56,7 +56,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Export CHECKPOINT, a folder in diffusers' format, to the new folder BUNDLE."""
+    """Export CHECKPOINT to the new folder BUNDLE.
+
+    CHECKPOINT is a folder in diffusers' format, or a model on the Hugging Face Hub: org/name or
+    org/name@revision.
+    """
     chosen = Options(
         graphs=[name.strip() for name in graphs.split(",")] if graphs else (),
         license=license_name,

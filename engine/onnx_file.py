@@ -6,23 +6,23 @@ Source: `onnx/onnx.proto`, messages ModelProto, GraphProto, TensorProto, StringS
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, MissingExtraError
+from ..errors import BundleError
 from .bundle import Bundle
 from .floats import read_floats
+from .protobuf import Messages, message_class
 
 EXTERNAL = 1
 FLOAT, FLOAT16, BFLOAT16 = 1, 10, 16
 STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
 BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
 CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}
-MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+MESSAGES: Messages = {
     "Model": {"graph": (7, "Graph")},
     "Graph": {"initializer": (5, "Tensor*")},
     "Tensor": {
@@ -35,7 +35,6 @@ MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     },
     "Entry": {"key": (1, "string"), "value": (2, "string")},
 }
-"""Number and type of each field; `*` marks a repeated one."""
 
 
 class OnnxFile:
@@ -55,7 +54,7 @@ class OnnxFile:
         self._bundle, self._graph = bundle, bundle.graph(graph)
         self.path = bundle.file(self._graph.file)
         try:
-            self._model = _message_class("Model").FromString(self.path.read_bytes())
+            self._model = message_class("Model", MESSAGES).FromString(self.path.read_bytes())
         except Exception as error:
             # DecodeError is of another module in each implementation of protobuf
             raise BundleError(f"{self.path} is no ONNX file; export the bundle again") from error
@@ -114,28 +113,3 @@ class OnnxFile:
         with path.open("rb") as stream:
             stream.seek(offset)
             return stream.read(min(length, path.stat().st_size))
-
-
-@functools.cache
-def _message_class(name: str) -> Any:
-    try:
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    except ImportError:
-        raise MissingExtraError("protobuf", "cpu") from None
-    file = descriptor_pb2.FileDescriptorProto(name="onnx_file.proto", package="mutoscope")
-    for message, fields in MESSAGES.items():
-        _declare(file.message_type.add(name=message), fields)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"mutoscope.{name}"))
-
-
-def _declare(message: Any, fields: dict[str, tuple[int, str]]) -> None:
-    for name, (number, kind) in fields.items():
-        field = message.field.add(name=name, number=number)
-        plain = kind.removesuffix("*")
-        field.label = field.LABEL_REPEATED if plain != kind else field.LABEL_OPTIONAL
-        if plain in MESSAGES:
-            field.type, field.type_name = field.TYPE_MESSAGE, f".mutoscope.{plain}"
-        else:
-            field.type = getattr(field, f"TYPE_{plain.upper()}")

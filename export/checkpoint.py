@@ -161,6 +161,14 @@ class Checkpoint:
             )
         return folder
 
+    def config(self, name: str) -> dict[str, Any]:
+        """The configuration of a component; its weights need not be there.
+
+        Raises:
+            CheckpointError: the index, the folder or its `config.json` is missing.
+        """
+        return Component(self.folder(name)).config
+
     def component(self, name: str, tied: Mapping[str, str] | None = None) -> Component:
         """A component with weights, its files checked; `tied` maps names to others of the same.
 

@@ -32,6 +32,7 @@ from .checkpoint import Checkpoint
 from .defaults import change_defaults, check_defaults
 from .facts import Facts
 from .graph import Graph
+from .hub import HubModel, fetch
 from .quiet import quiet
 from .scheduler import scheduler
 from .target import check_target
@@ -96,13 +97,15 @@ def export_bundle(
     """Export a checkpoint in diffusers' format to a bundle.
 
     Args:
-        checkpoint: the folder with `model_index.json`.
+        checkpoint: the folder with `model_index.json`; or, as a `str`, the id of a model on the
+            Hugging Face Hub, `org/name` or `org/name@revision`. A folder that is there comes first.
         bundle: the folder to write. It is there when it is whole, or not at all.
         options: see `Options`.
         report: is told what goes on, a line at a time.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, or of a kind that cannot be exported.
+        CheckpointError: the checkpoint is damaged, of a kind that cannot be exported, or not to be
+            had from the Hub.
         UserError: the target or an option does not do.
         MissingExtraError: PyTorch, or another package of the export extra, is not installed.
         VerifyError: `--verify` found a difference above its bound.
@@ -111,10 +114,20 @@ def export_bundle(
     options = options or Options()
     target = Path(bundle)
     check_target(target, overwrite=options.overwrite)
+    folder = find_folder(checkpoint, report)
     with quiet():
-        plan = make_plan(Checkpoint.open(checkpoint), target, options)
-        with whole_folder(target) as folder:
-            return write_bundle(plan, folder, options, report)
+        plan = make_plan(Checkpoint.open(folder), target, options)
+        with whole_folder(target) as partial:
+            return write_bundle(plan, partial, options, report)
+
+
+def find_folder(checkpoint: str | os.PathLike[str], report: Report) -> str | os.PathLike[str]:
+    """The folder of a checkpoint: the one that is named, or the snapshot of a model on the Hub."""
+    if isinstance(checkpoint, str) and not os.path.lexists(checkpoint):
+        model = HubModel.parse(checkpoint)
+        if model is not None:
+            return fetch(model, report)
+    return checkpoint
 
 
 def write_bundle(plan: Plan, folder: Path, options: Options, report: Report) -> Manifest:

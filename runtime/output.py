@@ -33,7 +33,8 @@ class Output:
         encoder: `auto` takes hardware where it works, `software` never; or FFmpeg's name of one.
         quality: 0 to 100, higher is better; 75 by default.
         overwrite: whether an existing file may be replaced.
-        metadata: whether prompt and settings go into the file, and the record into a .json beside.
+        metadata: whether prompt and settings go into the file, and the record into a .json beside,
+            `clip.mp4.json`; an old one goes with the clip that is replaced.
     """
 
     path: str | os.PathLike[str]
@@ -68,8 +69,8 @@ class Destination:
         self._record = record
         self._metadata = output.metadata
         self._side: OutputFile | None = None
-        if output.metadata and self.writer.format is not FOLDER:
-            path = self.writer.path.with_suffix(".json")
+        if self.writer.format is not FOLDER and (output.metadata or output.overwrite):
+            path = self.writer.path.with_name(f"{self.writer.path.name}.json")
             self._side = OutputFile(path, overwrite=output.overwrite)
 
     def write(self, pieces: Iterable[NDArray[np.uint8]]) -> Path:
@@ -97,6 +98,8 @@ class Destination:
         if self._metadata:
             inside = self.writer.path / SIDE_FILE
             write_json(self._side or OutputFile(inside, overwrite=True), self._record.as_dict())
+        elif self._side is not None:
+            self._side.remove()
         return self.writer.path
 
 

@@ -135,9 +135,7 @@ class Pipeline(Closing):
             experts(schedule.timesteps[0])
         batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
         with account.stage("image") if settings.image is not None else nullcontext():
-            given = condition(
-                self.sessions, settings.image, settings.latent_shape[2], arithmetic
-            )
+            given = condition(self.sessions, settings.image, settings.latent_shape[2], arithmetic)
         predict = GuidedDenoiser(experts, arithmetic, positive, negative, batched, given)
 
         if settings.latents is None:

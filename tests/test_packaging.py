@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOT_PACKAGES = {"tests", "docs", "scripts", "build", "dist"}
+NOT_PACKAGES = {"tests", "docs", "scripts", "build", "dist", "plugins"}
+PLUGINS = {"optimum/commands/register/register_mutoscope.py"}
+"""What other packages find by its place: in the wheel outside of ours, in plugins/ here."""
 BUILDS_ENGINES = Path("engine", "backends", "tensorrt", "graph.py")
 TRAINING = {"torch", "transformers", "diffusers", "onnx", "onnxscript", "optimum"}
 
@@ -31,7 +33,8 @@ def packages() -> set[str]:
 
 def test_every_folder_is_listed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert set(listed) == packages()
+    plugins = {".".join(Path(plugin).parent.parts) for plugin in PLUGINS}
+    assert set(listed) == packages() | plugins
     assert all((ROOT / path.parent / "__init__.py").exists() for path in sources())
 
 
@@ -51,7 +54,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def test_wheel_holds_every_source(wheel: list[str]) -> None:
     built = {name for name in wheel if name.endswith(".py")}
-    assert built == {f"mutoscope/{path.as_posix()}" for path in sources()}
+    assert built == {f"mutoscope/{path.as_posix()}" for path in sources()} | PLUGINS
+
+
+def test_every_plugin_is_listed() -> None:
+    """Without an `__init__.py`, which would hide the package that these folders belong to."""
+    plugins = ROOT / "plugins"
+    assert {path.relative_to(plugins).as_posix() for path in plugins.rglob("*.py")} == PLUGINS
 
 
 def test_wheel_holds_the_embedded_model_and_types(wheel: list[str]) -> None:
@@ -82,7 +91,7 @@ def test_only_export_and_peers_import_training_packages(path: Path) -> None:
 
 
 ALLOWED = {
-    "cli": {"bench", "runtime", "engine", "export", "errors", "kernels"},
+    "cli": {"bench", "runtime", "engine", "export", "errors", "kernels", "interruption"},
     "bench": {"runtime", "engine", "kernels", "errors"},
     "runtime": {"engine", "kernels", "cache", "errors"},
     "kernels": {"cache", "errors"},

@@ -110,6 +110,7 @@ def _open_native(
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.log_severity_level = 3
+    settings.enable_mem_pattern = False  # its block comes on top of what the arena already holds
     model = _replace_weights(settings, path, merged) if merged else path
     try:
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))

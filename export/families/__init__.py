@@ -24,7 +24,7 @@ class Family(Protocol):
     pipelines: tuple[str, ...]
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """Refuse what is not supported, before any work."""
+        """Refuse what is not supported, from its JSON alone: the weights may not be there yet."""
 
     def defaults(self, checkpoint: Checkpoint) -> Defaults:
         """The default request of its bundle."""

@@ -70,6 +70,15 @@ class OutputFile:
             self._part = None
             sync(self.path.parent)
 
+    def remove(self) -> None:
+        """Remove the file that has the name, where there is one.
+
+        Raises:
+            UserError: the system refuses.
+        """
+        with file_errors(self.path):
+            self.path.unlink(missing_ok=True)
+
     def discard(self) -> None:
         """Remove the temporary file."""
         if self._part is not None:

@@ -41,6 +41,22 @@ def test_version(run: Run) -> None:
     assert run("--version").out == f"mutoscope, version {mutoscope.__version__}\n"
 
 
+LOGGING = """
+import logging
+from mutoscope.cli import main
+try:
+    main(["--version"])
+finally:
+    logging.getLogger("httpx").info("HTTP Request: GET")
+    logging.getLogger("mutoscope.runtime").info("ours")
+"""
+
+
+def test_what_other_libraries_note_is_not_ours(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", LOGGING], capture_output=True, text=True)
+    assert done.stderr == "mutoscope: ours\n"
+
+
 def test_inspect_bundle(run: Run) -> None:
     facts = json.loads(run("inspect", EMBEDDED, "--json").out)
     assert (facts["kind"], facts["family"], facts["name"]) == ("bundle", "wan", "mini-wan")

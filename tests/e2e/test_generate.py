@@ -22,7 +22,7 @@ def test_main_job(run: Run, folder: Path) -> None:
     done = run("generate", PROMPT, "--seed", 7)
     assert done.code == 0
     assert done.out.startswith("clip.mp4: 17 frames, 64x64, 12 fps, seed 7, ")
-    assert sorted(p.name for p in folder.iterdir()) == ["clip.json", "clip.mp4"]
+    assert sorted(p.name for p in folder.iterdir()) == ["clip.mp4", "clip.mp4.json"]
     clip = probe(folder / "clip.mp4")
     assert (clip.codec, clip.width, clip.height, clip.frames) == ("h264", 64, 64, 17)
     assert (clip.fps, clip.pix_fmt, clip.colour_space) == (12, "yuv420p", "bt709")
@@ -39,7 +39,7 @@ def test_the_circle_is_red_and_moves_right(run: Run, folder: Path) -> None:
 
 def test_record_beside_and_inside(run: Run, folder: Path) -> None:
     printed = json.loads(run("generate", PROMPT, "--seed", 7, "--steps", 2, "--json").out)
-    beside = json.loads((folder / "clip.json").read_text())
+    beside = json.loads((folder / "clip.mp4.json").read_text())
     assert beside == printed
     assert beside["settings"]["prompt"] == PROMPT
     assert beside["settings"]["seed"] == 7
@@ -85,7 +85,7 @@ def test_formats(
     assert done.code == 0, done.err
     clip = probe(folder / name)
     assert (clip.codec, clip.frames, clip.width) == (codec, frames, 64)
-    record = folder / name / "clip.json" if name == "clip" else folder / "clip.json"
+    record = folder / ("clip/clip.json" if name == "clip" else f"{name}.json")
     assert json.loads(record.read_text())["output"]["codec"] == codec
 
 
@@ -123,7 +123,7 @@ def test_overwrite(run: Run, folder: Path) -> None:
     done = run("generate", PROMPT, "--steps", 1, "--seed", 2, "--overwrite")
     assert done.code == 0
     assert (folder / "clip.mp4").read_bytes() != first
-    assert json.loads((folder / "clip.json").read_text())["settings"]["seed"] == 2
+    assert json.loads((folder / "clip.mp4.json").read_text())["settings"]["seed"] == 2
 
 
 def test_long_prompt_is_cut_visibly(start: Callable[..., Any]) -> None:

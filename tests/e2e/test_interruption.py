@@ -52,6 +52,30 @@ def test_interrupted_while_decoding(start: Start, folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+STARTING = """
+import builtins, runpy, signal, sys
+plain = builtins.__import__
+def load(name, *rest, **named):
+    if name == "click":
+        signal.raise_signal(int(sys.argv[1]))
+    return plain(name, *rest, **named)
+builtins.__import__ = load
+runpy.run_module("mutoscope", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_before_the_command_line_is_imported(
+    folder: Path, kind: signal.Signals
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STARTING, str(int(kind))],
+        cwd=folder, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr == "mutoscope: error: interrupted; nothing half-written is left\n"
+    assert done.returncode == 130
+
+
 SWALLOWED = """
 import click, signal, sys, time, types
 class Careless:

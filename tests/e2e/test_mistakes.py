@@ -178,4 +178,5 @@ def test_undecodable_prompt(run: Run, folder: Path) -> None:
     """A byte that is no UTF-8 reaches Python as a lone surrogate; the clip is made all the same."""
     done = run("generate", "a red \udcff circle", "--steps", 1)
     assert done.code == 0
-    assert json.loads((folder / "clip.json").read_text())["settings"]["prompt"] == "a red ? circle"
+    record = json.loads((folder / "clip.mp4.json").read_text())
+    assert record["settings"]["prompt"] == "a red ? circle"

@@ -15,8 +15,11 @@ from mutoscope import cli
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
-from mutoscope.engine.manifest import Source
+from mutoscope.engine.manifest import Source, TensorSpec
+from mutoscope.engine.planner.graph import CODES, Value, read_graph
+from mutoscope.engine.planner.shapes import infer
 from mutoscope.engine.profiles import LatentSize
+from mutoscope.engine.session import axis_length
 from mutoscope.engine.store import EngineStore
 from mutoscope.errors import BundleError
 from mutoscope.export import Options, export_bundle, exporter
@@ -125,6 +128,22 @@ def test_the_manifest_says_what_there_is(exported: Bundle) -> None:
     scale = manifest.latents.spatial_compression
     assert manifest.limits.max_width == 32 * patch[2] * scale
     assert manifest.limits.max_frames == 4 * (32 * patch[0] - 1) + 1
+
+
+def test_the_planner_follows_every_graph(exported: Bundle) -> None:
+    axes = {"batch": 2, "tokens": 9, "latent_frames": 3, "latent_height": 4, "latent_width": 6}
+
+    def shapes(specs: tuple[TensorSpec, ...]) -> dict[str, tuple[int, ...]]:
+        return {s.name: tuple(axis_length(axis, axes) for axis in s.shape) for s in specs}
+
+    for name, graph in exported.manifest.graphs.items():
+        inputs = {
+            spec.name: Value(shapes(graph.inputs)[spec.name], CODES[spec.dtype])
+            for spec in graph.inputs
+        }
+        values = infer(read_graph(exported, name), inputs)
+        wanted = shapes(graph.outputs)
+        assert {output: values[output].shape for output in wanted} == wanted
 
 
 def test_interfaces_are_as_the_manifest_says(exported: Bundle) -> None:

@@ -90,7 +90,7 @@ def test_the_record_tells_of_the_image(pipe: Pipeline, tmp_path: Path) -> None:
     path = tmp_path / "first.png"
     write_image(path, IMAGE)
     clip = pipe("a red circle", image=path, output=tmp_path / "clip.mp4")
-    assert json.loads((tmp_path / "clip.json").read_text())["settings"]["image"] == {
+    assert json.loads((tmp_path / "clip.mp4.json").read_text())["settings"]["image"] == {
         "name": "first.png",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }

@@ -126,9 +126,9 @@ def test_bad_output_is_refused_before_any_work(pipe: Pipeline, tmp_path: Path) -
         pipe("a red circle", output=tmp_path / "clip.avi")
     with pytest.raises(UserError, match="does not exist; make it first"):
         pipe("a red circle", output=tmp_path / "none" / "clip.mp4")
-    (tmp_path / "taken.json").touch()
+    (tmp_path / "taken.mp4.json").touch()
     with pytest.raises(
-        UserError, match="taken.json exists; choose another name or pass --overwrite"
+        UserError, match="taken.mp4.json exists; choose another name or pass --overwrite"
     ):
         pipe("a red circle", output=tmp_path / "taken.mp4")
     with pytest.raises(UserError, match="quality must be between 0 and 100, not 101"):
@@ -167,17 +167,33 @@ def test_saving_leaves_the_record_alone(pipe: Pipeline, tmp_path: Path) -> None:
     clip.save(tmp_path / "a.mp4")
     clip.save(tmp_path / "b.webm")
     assert clip.record.as_dict() == before
-    beside = json.loads((tmp_path / "b.json").read_text())
+    beside = json.loads((tmp_path / "b.webm.json").read_text())
     assert beside["output"]["codec"] == "vp9"
     assert beside["seconds"]["total"] == before["seconds"]["total"]
 
 
+def test_clips_of_one_name_have_records_of_their_own(pipe: Pipeline, tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.webm"):
+        pipe("a red circle", output=tmp_path / name)
+    for name in ("a.mp4", "a.webm"):
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        assert record["output"]["path"] == str(tmp_path / name)
+
+
+def test_no_record_of_the_clip_that_was_replaced(pipe: Pipeline, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        pipe("a red circle", output=tmp_path / name)
+    pipe("a blue square", output=Output(tmp_path / "a.mp4", overwrite=True, metadata=False))
+    names = sorted(path.name for path in tmp_path.glob("*.mp4*"))
+    assert names == ["a.mp4", "b.mp4", "b.mp4.json"]
+
+
 def test_record_that_cannot_be_is_refused_before_any_work(pipe: Pipeline, tmp_path: Path) -> None:
-    (tmp_path / "clip.json").mkdir()
-    with pytest.raises(UserError, match="clip.json is a folder; choose another name"):
+    (tmp_path / "clip.mp4.json").mkdir()
+    with pytest.raises(UserError, match="clip.mp4.json is a folder; choose another name"):
         pipe("a red circle", output=Output(tmp_path / "clip.mp4", overwrite=True))
-    (tmp_path / "dangling.json").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="dangling.json exists"):
+    (tmp_path / "dangling.mp4.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="dangling.mp4.json exists"):
         pipe("a red circle", output=tmp_path / "dangling.mp4")
     assert not pipe.sessions._opened
 

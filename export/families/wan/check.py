@@ -42,7 +42,7 @@ def _check_parts(checkpoint: Checkpoint) -> None:
             )
     for name in KINDS:
         if checkpoint.has(name) or name not in OPTIONAL:
-            checkpoint.component(name)
+            checkpoint.config(name)
     for name in ("tokenizer", "scheduler"):
         checkpoint.folder(name)
 
@@ -116,7 +116,7 @@ def _check_vae(checkpoint: Checkpoint) -> None:
 
 def _check_together(checkpoint: Checkpoint) -> None:
     denoiser, channels = settings.transformer(checkpoint), settings.vae(checkpoint).z_dim
-    width = checkpoint.component("text_encoder").config.get("d_model")
+    width = checkpoint.config("text_encoder").get("d_model")
     if denoiser.text_dim != width:
         raise CheckpointError(
             f"{checkpoint.path}: the transformer wants text of {denoiser.text_dim} channels, "

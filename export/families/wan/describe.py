@@ -42,7 +42,7 @@ def facts(checkpoint: Checkpoint) -> Facts:
 
 def text(checkpoint: Checkpoint) -> TextSpec:
     """The tokenizer and the embedding of prompts."""
-    config = checkpoint.component("text_encoder").config
+    config = checkpoint.config("text_encoder")
     return TextSpec(
         tokenizer=TOKENIZER,
         max_tokens=MAX_TOKENS,

@@ -19,7 +19,7 @@ def transformer(checkpoint: Checkpoint, name: str = "transformer") -> SimpleName
     """As `WanTransformer3DModel(...)` takes them."""
     from diffusers import WanTransformer3DModel
 
-    return _settings(WanTransformer3DModel, checkpoint.component(name).config)
+    return _settings(WanTransformer3DModel, checkpoint.config(name))
 
 
 def two_experts(checkpoint: Checkpoint) -> bool:
@@ -31,7 +31,7 @@ def vae(checkpoint: Checkpoint) -> SimpleNamespace:
     """As `AutoencoderKLWan(...)` takes them."""
     from diffusers import AutoencoderKLWan
 
-    return _settings(AutoencoderKLWan, checkpoint.component("vae").config)
+    return _settings(AutoencoderKLWan, checkpoint.config("vae"))
 
 
 def image_way(checkpoint: Checkpoint) -> Literal["first_frame", "channels"] | None:
@@ -59,7 +59,7 @@ def image_tokens(checkpoint: Checkpoint) -> tuple[int, int, int]:
     """Of the image encoder: pixels on a side, tokens of an image, and their channels."""
     from transformers import CLIPVisionConfig
 
-    component = checkpoint.component("image_encoder")
+    component = Component(checkpoint.folder("image_encoder"))
     with described_by(component):
         config = CLIPVisionConfig(**component.config)
     patches: int = (config.image_size // config.patch_size) ** 2

@@ -1,0 +1,62 @@
+"""What a graph of a bundle takes in memory, told from the graph alone: nothing is run or loaded.
+
+`needs(bundle, name, axes)` reads the ONNX nodes (`graph`), infers every shape (`shapes`), and lets
+them run in ONNX Runtime's order (`order`) in a model of its memory (`peak`, `arena`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...errors import MutoscopeError
+from ..bundle import Bundle
+from ..session import axis_length
+from .graph import CODES, Value, read_graph
+from .peak import Peak, measure, natural, on_cpu
+from .shapes import infer
+
+__all__ = ["Needs", "Peak", "needs"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one graph takes.
+
+    Attributes:
+        nodes: how many there are.
+        cpu: with ONNX Runtime on the CPU.
+        gpu: with an engine that keeps no attention scores, every type in its own width.
+        inputs: bytes that the caller holds.
+    """
+
+    nodes: int
+    cpu: Peak
+    gpu: Peak
+    inputs: int
+
+
+def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> Needs:
+    """What a graph takes for inputs with axes of these lengths, after some runs.
+
+    Raises:
+        BundleError: it is no ONNX file.
+        MissingExtraError: the package `protobuf` is not installed.
+        MutoscopeError: it has an operator that the planner does not know.
+    """
+    graph = read_graph(bundle, name)
+    inputs = {
+        spec.name: Value(tuple(axis_length(axis, axes) for axis in spec.shape), CODES[spec.dtype])
+        for spec in bundle.graph(name).inputs
+    }
+    try:
+        values = infer(graph, inputs)
+    except MutoscopeError as error:
+        raise MutoscopeError(f"{name}: {error}") from error
+    held = sum(value.elements * natural(value.code) for value in inputs.values())
+    return Needs(
+        nodes=len(graph.nodes),
+        cpu=measure(graph, values, on_cpu, fused=False, runs=runs),
+        gpu=measure(graph, values, natural, fused=True, runs=1),
+        inputs=int(held),
+    )
