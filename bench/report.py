@@ -65,8 +65,8 @@ class Report:
             return {}
         found = self.baseline.ratio(run.facts, measured)
         return {
-            "ratio": found and round(found.value, 4),
-            "ratio_sd": found and round(found.spread, 4),
+            "ratio": None if found is None else round(found.value, 4),
+            "ratio_sd": None if found is None else round(found.spread, 4),
         }
 
 

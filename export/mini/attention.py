@@ -62,8 +62,8 @@ class _Attention(torch.autograd.Function):
             scores = (scores.view(batch, heads, tokens, -1) + bias).flatten(0, 1)
         weights = scores.float().softmax(-1).to(v.dtype)
         ctx.save_for_backward(q, k, v, weights)
-        ctx.scale, ctx.shape = scale, (batch, heads)
-        return torch.bmm(weights, v).unflatten(0, (batch, heads))
+        ctx.scale, ctx.shape = scale, (batch, heads, -1, q.shape[-1])
+        return torch.bmm(weights, v).view(batch, heads, tokens, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -76,5 +76,5 @@ class _Attention(torch.autograd.Function):
         of_query = torch.bmm(of_scores, k) * ctx.scale
         of_key = torch.bmm(of_scores.transpose(1, 2), q)
         of_value = torch.bmm(weights.transpose(1, 2), made)
-        found = (part.unflatten(0, ctx.shape) for part in (of_query, of_key, of_value))
+        found = (part.view(ctx.shape) for part in (of_query, of_key, of_value))
         return (*found, None, None)

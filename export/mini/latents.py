@@ -97,7 +97,7 @@ class Latents:
 def encode_clips(vae: Any, clips: Tensor) -> tuple[Tensor, Tensor]:
     """Clips uint8 (n, frames, height, width, 3) → latent means and foreground."""
     device = clips.device.type
-    pieces = clips.split(CACHED) if device == "cpu" else [clips]
+    pieces = torch.split(clips, CACHED) if device == "cpu" else (clips,)
     with torch.autocast(device, torch.bfloat16):
         means = torch.cat([encode_whole(vae, as_video(piece))[0] for piece in pieces])
     return means, latent_foreground(foreground(clips), SPATIAL)

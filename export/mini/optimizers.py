@@ -71,7 +71,7 @@ class Optimizer:
 
     def moments(self) -> dict[int, dict[str, torch.Tensor]]:
         """What it remembers of each parameter, by its place in `parameters`."""
-        places = {parameter: i for i, parameter in enumerate(self.parameters)}
+        places: dict[torch.Tensor, int] = {p: i for i, p in enumerate(self.parameters)}
         return {
             places[parameter]: dict(kept)
             for part in self.parts
