@@ -56,8 +56,8 @@ class DeviceArithmetic:
         """A copy of both."""
         channels = one.shape[1], one.shape[1] + other.shape[1]
         both = self._empty((channels[1], *one.shape[2:]))
-        self.stream.copy(one, both.rows(0, channels[0]))
-        self.stream.copy(other, both.rows(*channels))
+        self.stream.copy(one.reshape(one.shape[1:]), both.rows(0, channels[0]))
+        self.stream.copy(other.reshape(other.shape[1:]), both.rows(*channels))
         return both.reshape((1, *both.shape))
 
     def step(

@@ -88,13 +88,13 @@ def test_stream_can_be_stopped(pipe: Pipeline) -> None:
 
 def test_stream_can_be_steered(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
-    plain = GuidedDenoiser._predict
+    plain = GuidedDenoiser.__call__
 
-    def spy(self: GuidedDenoiser, session: Any, latents: Any, timestep: Any, text: Any) -> Any:
-        seen.append(text.tobytes())
-        return plain(self, session, latents, timestep, text)
+    def spy(self: GuidedDenoiser[Any], latents: Any, timestep: Any) -> Any:
+        seen.append(self.prompt.tobytes())
+        return plain(self, latents, timestep)
 
-    monkeypatch.setattr(GuidedDenoiser, "_predict", spy)
+    monkeypatch.setattr(GuidedDenoiser, "__call__", spy)
     monkeypatch.setattr(Pipeline, "_embed", lambda self, prompt, account: _embedding(prompt))
     stream = pipe.stream("a red circle", steps=4, guidance_scale=1)
     next(stream)
