@@ -29,7 +29,7 @@ def inconsistencies(manifest: Manifest) -> Iterator[str]:
     denoiser = manifest.graphs["denoiser"]
     if (manifest.denoiser.image == "first_frame") != _by_frame(denoiser):
         yield "the denoiser's timestep is not as `denoiser.image` says"
-    if _channels(denoiser) != _wanted_channels(manifest):
+    if _channels(denoiser) not in {None, _wanted_channels(manifest)}:
         yield "the denoiser's channels are not as `denoiser.image` says"
     second = manifest.graphs.get("denoiser_2")
     if (second is not None) != (manifest.denoiser.boundary is not None):
@@ -39,7 +39,7 @@ def inconsistencies(manifest: Manifest) -> Iterator[str]:
 
 
 def _channels(denoiser: GraphSpec) -> Axis | None:
-    """How many a denoiser takes: of the noise, and of what lies beside it."""
+    """How many a denoiser takes, of the noise and of what lies beside it; `None`: it takes none."""
     shapes = [spec.shape for spec in denoiser.inputs if spec.name == "hidden_states"]
     return shapes[0][1] if shapes and len(shapes[0]) > 1 else None
 

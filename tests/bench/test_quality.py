@@ -195,7 +195,15 @@ def test_a_reference_of_another_size(bundle_folder: Path) -> None:
 def test_a_reference_of_other_channels(bundle_folder: Path) -> None:
     five = {"channels": 5, "mean": [0.0] * 5, "std": [1.0] * 5}
     preview = {"matrix": [[0.1] * 5] * 3, "bias": [0.0] * 3}
-    other = edited(bundle_folder, "other", latents={**five, "preview": preview})
+    denoiser = json.loads((bundle_folder / "bundle.json").read_text())["graphs"]["denoiser"]
+    (noise,) = (spec for spec in denoiser["inputs"] if spec["name"] == "hidden_states")
+    noise["shape"][1] = 5
+    other = edited(
+        bundle_folder,
+        "other",
+        latents={**five, "preview": preview},
+        graphs={"denoiser": denoiser},
+    )
     with pytest.raises(UserError, match=r"4x2x4x4\), the reference .* \(latents of 5x2x4x4\)"):
         Comparison([null(bundle_folder)], reference=null(other))
 

@@ -77,7 +77,7 @@ def bundle(folder: Path) -> Path:
         ([PROMPT, "--preview", "x.jpg"], "x.jpg: a preview is a .png"),
         (
             [PROMPT, "--image", "first.png"],
-            "the bundle mini-wan makes clips from text alone; an image needs a bundle that was ",
+            "the bundle mini-wan makes clips from text alone; an image needs a bundle of an ",
         ),
     ],
 )

@@ -61,7 +61,8 @@ def test_an_unknown_family_lists_the_known_ones(
     change_index(_class_name="LTXPipeline")
     message = refused(lambda: families.find(Checkpoint.open(folder)))
     assert message == (
-        f"{folder} is a checkpoint of LTXPipeline, which cannot be exported (known: WanPipeline)"
+        f"{folder} is a checkpoint of LTXPipeline, which cannot be exported (known: "
+        "WanImageToVideoPipeline, WanPipeline)"
     )
 
 
@@ -69,7 +70,8 @@ def test_an_index_without_a_class(folder: Path) -> None:
     (folder / "model_index.json").write_text("{}")
     message = refused(lambda: families.find(Checkpoint.open(folder)))
     assert message == (
-        f"{folder} is a checkpoint of no pipeline, which cannot be exported (known: WanPipeline)"
+        f"{folder} is a checkpoint of no pipeline, which cannot be exported (known: "
+        "WanImageToVideoPipeline, WanPipeline)"
     )
 
 
