@@ -145,7 +145,7 @@ def test_a_missing_part_without_weights(folder: Path, name: str) -> None:
 def test_a_file_cut_short_is_named(folder: Path) -> None:
     path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    message = refusal(folder)
+    message = refusal(folder, defaults=SMALL)
     assert message.startswith(f"{path} is damaged or cut short (")
     assert message.endswith("); download the checkpoint again")
 

@@ -94,10 +94,11 @@ def test_arguments_arrive(command: Any, monkeypatch: pytest.MonkeyPatch) -> None
     parser = command(subparsers).parser
     args = parser.parse_args(
         ["-m", "org/tiny@v1", "out", "--precision", "fp16", "--default", "fps=8", "--default",
-         "steps=2", "--name=-odd-", "--verify"]
+         "steps=2", "--name=-odd-", "--verify",
+         "--max-sequence-length", "9"]
     )  # fmt: skip
     args.func(args).run()
     assert seen == [
-        ["export", "--precision=fp16", "--default=fps=8", "--default=steps=2", "--name=-odd-",
-         "--verify", "--", "org/tiny@v1", "out"]
+        ["export", "--precision=fp16", "--default=fps=8", "--default=steps=2",
+         "--max-sequence-length=9", "--name=-odd-", "--verify", "--", "org/tiny@v1", "out"]
     ]  # fmt: skip

@@ -22,6 +22,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": [],
         "help": "Change the default request, e.g. width=64; may be repeated.",
     },
+    "--max-sequence-length": {
+        "metavar": "TOKENS",
+        "help": "What prompts are padded or cut to; by default what the family was trained on.",
+    },
     "--name": {"help": "Of the bundle; by default its folder's."},
     "--license": {"metavar": "SPDX", "help": "Of the weights, e.g. Apache-2.0."},
     "--verify": {"action": "store_true", "help": "Compare every graph, and a clip, with PyTorch."},
@@ -61,7 +65,7 @@ class MutoscopeExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]
     def _options(self) -> list[str]:
         given: list[str] = []
         for option in OPTIONS:
-            value = getattr(self.args, option.removeprefix("--"))
+            value = getattr(self.args, option.removeprefix("--").replace("-", "_"))
             if value is True:
                 given.append(option)
             elif value:
