@@ -12,6 +12,7 @@ from typing import Any
 import mutoscope
 import numpy as np
 import pytest
+from mutoscope import cli
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
@@ -26,6 +27,7 @@ from mutoscope.export.families.wan.check import check
 from mutoscope.kernels.noise import standard_normal
 from mutoscope.runtime.image import cover
 from mutoscope.runtime.pipeline import Pipeline
+from mutoscope.runtime.video import probe
 
 torch = pytest.importorskip(
     "torch", reason="parity tests need the export extra: pip install -e '.[export]'"
@@ -183,6 +185,23 @@ def test_the_image_matters(pipe: Pipeline, reference: Any) -> None:
     other, _ = both(pipe, reference, random_image(64, SIDE, seed=1))
     assert relative_error(one, theirs) <= BOUND
     assert relative_error(other, one) >= 100 * BOUND
+
+
+def test_the_command_makes_a_clip(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    clip, image = tmp_path / "clip.mp4", tmp_path / "first.png"
+    Image.fromarray(random_image(80, 40)).save(image)
+    command = ["generate", PROMPT, "--bundle", str(bundle), "-o", str(clip)]
+    with pytest.raises(SystemExit) as left:
+        cli.main(command)
+    assert left.value.code == 2
+    assert "--image" in capsys.readouterr().err
+    cli.main([*command, "--image", str(image)])
+    made = probe(clip)
+    assert (made.width, made.height, made.frames) == (64, 32, 5)
 
 
 def test_clips_input_is_nearly_pillows(processor: Any) -> None:
