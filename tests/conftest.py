@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import msgspec
@@ -30,6 +32,13 @@ WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square", "move
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUTOSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _own_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line that runs in this process leaves signals and hooks to pytest."""
+    monkeypatch.setattr(signal, "signal", lambda kind, handler: None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,12 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(
-    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Outcome]:
-    """Runs the command line in this process, whose signals stay pytest's."""
-    monkeypatch.setattr(signal, "signal", lambda kind, handler: None)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+def run(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs the command line in this process."""
 
     def run(*arguments: object) -> Outcome:
         capfd.readouterr()
