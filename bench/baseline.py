@@ -13,7 +13,7 @@ from .measure import Measurement
 
 SETTINGS = (
     "bundle", "precision", "backend", "threads", "width", "height", "frames", "steps",
-    "guidance_scale", "scheduler", "shift",
+    "guidance_scale", "guidance_interval", "step_cache", "scheduler", "shift",
 )  # fmt: skip
 """The facts that two runs must share to be set against each other."""
 

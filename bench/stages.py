@@ -55,8 +55,9 @@ class Stages:
         return self.repeat("text", scope, lambda: encode(session, tokens))
 
     def denoise_step(self) -> Measurement:
-        """One step: denoiser under guidance, and scheduler."""
-        stream = self.pipe.stream(PROMPT, **{**self.options, "steps": self._steps_needed})
+        """One step: denoiser under guidance, and scheduler; none is spared."""
+        options = {**self.options, "steps": self._steps_needed, "step_cache": None}
+        stream = self.pipe.stream(PROMPT, **options)
         steps = iter(stream)
         return self.repeat("denoise step", "one step, guidance included", lambda: next(steps))
 

@@ -58,7 +58,9 @@ class _Plan:
 
 
 def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
-    shown = ("width", "height", "frames", "steps", "guidance_scale", "scheduler", "shift")
+    shown = (
+        "width", "height", "frames", "steps", "guidance_scale", "step_cache", "scheduler", "shift",
+    )  # fmt: skip
     with load(**engine) as pipe:
         settings = settle(Request.of(PROMPT, _given(request)), pipe.bundle.manifest)
         facts = {
@@ -66,6 +68,7 @@ def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
             "precision": pipe.bundle.precision,
             "backend": engine["backend"],
             "threads": engine["threads"] or "all",
+            "guidance_interval": _interval(settings.guidance_interval),
             **{name: getattr(settings, name) for name in shown},
         }
     return _Plan(engine, request, facts)
@@ -112,11 +115,20 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
         "guidance_scale": "guidance",
         "guidance_scale_2": "guidance-2",
         "negative_prompt": "negative",
+        "step_cache": "step-cache",
     }
     values = {**engine, **request}
     loras = values.pop("loras")
     width, height = values.pop("width"), values.pop("height")
+    interval = values.pop("guidance_interval", None)
     values["size"] = width and f"{width}x{height}"
     given = [(flags.get(name, name), value) for name, value in values.items() if value is not None]
+    if interval is not None:
+        given.append(("guidance-interval", _interval(interval)))
     given += [("lora", f"{path}:{scale}") for path, scale in loras.items()]
     return [part for name, value in given for part in (f"--{name}", str(value))]
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    """As the command line takes it."""
+    return ":".join(map(str, ends))

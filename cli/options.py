@@ -29,6 +29,22 @@ class Size(click.ParamType[tuple[int, int]]):
         return int(width), int(height)
 
 
+class Interval(click.ParamType[tuple[float, float]]):
+    """START:STOP, two shares of the whole."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        """Both numbers."""
+        start, _, stop = str(value).partition(":")
+        try:
+            return float(start), float(stop)
+        except ValueError:
+            self.fail(f"{value!r} is not START:STOP, e.g. 0:0.6", param, ctx)
+
+
 class Several(click.ParamType[tuple[Any, ...]]):
     """Values of another type with commas between them."""
 
@@ -84,6 +100,16 @@ REQUEST = [
         type=float,
         help="That of the second denoiser, of bundles with two; by default the same.",
     ),
+    _option(
+        "--guidance-interval",
+        type=Interval(),
+        help="The share of the steps that is guided, e.g. 0:0.6; by default 0:1.",
+    ),
+    _option(
+        "--step-cache",
+        type=float,
+        help="Spare steps that would change the velocity by less than this, e.g. 0.2.",
+    ),
     _option("--negative", "negative_prompt", metavar="TEXT", help="What to lead away from."),
     _option("--seed", type=int, help="Of the initial noise; by default another each time."),
     _option("--scheduler", metavar="NAME", help="euler, unipc or dpmpp-2m."),
@@ -105,7 +131,10 @@ ENGINE = [
     ),
 ]
 
-SWEPT = ("bundle", "backend", "scheduler", "shift", "steps", "guidance_scale")
+SWEPT = (
+    "bundle", "backend", "scheduler", "shift", "steps", "guidance_scale", "guidance_interval",
+    "step_cache",
+)  # fmt: skip
 """What a sweep can take several values of; the first changes slowest."""
 
 
@@ -139,6 +168,8 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "steps",
         "guidance_scale",
         "guidance_scale_2",
+        "guidance_interval",
+        "step_cache",
         "negative_prompt",
         "seed",
         "scheduler",
@@ -165,7 +196,7 @@ def _with(function: Function, options: list[Option]) -> Function:
 
 def _swept(option: Option) -> Option:
     names, about = option
-    if names[-1].lstrip("-") not in TIMED:
+    if names[-1].lstrip("-").replace("-", "_") not in TIMED:
         return option
     several: dict[str, Any] = {
         "type": Several(about.get("type", str)),

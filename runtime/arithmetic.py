@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.device import Stream
+from ..kernels.distance import relative_l1
 from ..kernels.frames import latent_preview, to_rgb8
 from ..kernels.guided_step import guided_step
 from ..kernels.latents import hold_first, latent_frame
@@ -33,11 +34,13 @@ class Prediction(Generic[A]):
         conditional: the velocity under the prompt.
         unconditional: the one it is guided away from; `None` takes `conditional` as it is.
         scale: the guidance scale.
+        foretold: told from earlier ones, without the denoiser.
     """
 
     conditional: A
     unconditional: A | None = None
     scale: float = 1.0
+    foretold: bool = False
 
 
 class Arithmetic(Protocol[A]):
@@ -73,6 +76,9 @@ class Arithmetic(Protocol[A]):
         history: Sequence[A],
     ) -> tuple[A, ...]:
         """Guidance and a scheduler's step: `kernels.guided_step.guided_step`; into new arrays."""
+
+    def relative_l1(self, current: A, previous: A) -> np.float32:
+        """How far apart two arrays are: `kernels.distance.relative_l1`, on the host."""
 
     def hold(self, latents: A, first: A) -> A:
         """Latents with their first frame replaced; the given ones may be overwritten."""
@@ -132,6 +138,10 @@ class HostArithmetic:
         """New arrays."""
         one, other, scale = prediction.conditional, prediction.unconditional, prediction.scale
         return guided_step(coefficients, latents, one, other, scale, history=history)
+
+    def relative_l1(self, current: Array, previous: Array) -> np.float32:
+        """NumPy's."""
+        return relative_l1(current, previous)
 
     def hold(self, latents: Array, first: Array) -> Array:
         """A new array."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UserError
@@ -39,6 +40,20 @@ def number(name: str, value: Any, least: float, most: float, *, open_below: bool
         bounds = f"above {least:g}" if open_below else f"{least:g} or more"
         raise UserError(f"{name} must be {bounds} and at most {most:g}, not {given:g}")
     return given
+
+
+def interval(name: str, value: Any, least: float, most: float) -> tuple[float, float]:
+    """Two finite numbers between two bounds, the first not above the second.
+
+    Raises:
+        UserError: not two numbers, out of bounds, or the wrong way round.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise UserError(f"{name} must be two numbers, not {_shown(value)}")
+    start, stop = (number(name, end, least, most) for end in value)
+    if start > stop:
+        raise UserError(f"{name} must begin before it ends, not at {start:g} and {stop:g}")
+    return start, stop
 
 
 def multiple(name: str, value: Any, step: int, most: int) -> int:

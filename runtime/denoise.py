@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeAlias
 
 import numpy as np
 
@@ -12,17 +12,27 @@ from .arithmetic import A, Arithmetic, Prediction
 from .conditioning import Conditioning
 from .schedulers import Schedule, Scheduler
 
+Predict: TypeAlias = Callable[[A, np.float32], Prediction[A]]
+"""The denoiser's word on latents at a timestep."""
+
 
 @dataclass(frozen=True)
 class Denoised(Generic[A]):
-    """One step done: its index from 0, and the latents after it."""
+    """One step done.
+
+    Attributes:
+        index: from 0.
+        latents: after it.
+        foretold: without the denoiser.
+    """
 
     index: int
     latents: A
+    foretold: bool
 
 
 def denoise(
-    predict: Callable[[A, np.float32], Prediction[A]],
+    predict: Predict[A],
     latents: A,
     scheduler: Scheduler,
     schedule: Schedule,
@@ -32,7 +42,7 @@ def denoise(
     """From noise to clean latents, a step at a time.
 
     Args:
-        predict: the denoiser's word on latents at a timestep.
+        predict: the denoiser, guided; or what foretells some of its words.
         latents: float32 initial noise, with what is given in its place; not changed.
         scheduler: the rule of one step.
         schedule: its sigmas and timesteps.
@@ -46,4 +56,4 @@ def denoise(
         moved, *history = arithmetic.step(coefficients, latents, prediction, history)
         latents = given.hold(moved, arithmetic)
         arithmetic.wait()
-        yield Denoised(index, latents)
+        yield Denoised(index, latents, prediction.foretold)

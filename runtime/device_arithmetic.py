@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.device import DeviceArray, Stream
-from ..kernels.ops import Ops
+from ..kernels.ops import BLOCKS, Ops
 from .arithmetic import Array, Pixels, Prediction
 
 
@@ -79,6 +79,12 @@ class DeviceArithmetic:
             history=history,
         )
         return outputs
+
+    def relative_l1(self, current: DeviceArray, previous: DeviceArray) -> np.float32:
+        """Two kernels; waits for their one number."""
+        partials, distance = self._empty((2, BLOCKS)), self._empty((1,))
+        self._ops.relative_l1(current, previous, partials, distance)
+        return np.float32(self.stream.download(distance)[0])
 
     def hold(self, latents: DeviceArray, first: DeviceArray) -> DeviceArray:
         """The latents themselves, changed."""

@@ -5,6 +5,7 @@ Source: diffusers, `pipelines/wan/pipeline_wan.py`, with `transformer_2` and `bo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,12 +35,16 @@ class Experts:
 
     Attributes:
         scales: the guidance scale of each, in the order of `DENOISERS`.
+        guided: the timesteps that it applies to; at others it is 1.
     """
 
-    def __init__(self, sessions: Sessions, scales: tuple[float, ...]) -> None:
+    def __init__(
+        self, sessions: Sessions, scales: tuple[float, ...], guided: Collection[np.float32]
+    ) -> None:
         manifest = sessions.bundle.manifest
         boundary = (manifest.denoiser.boundary or 0) * manifest.scheduler.train_timesteps
         self.scales = scales
+        self.guided = frozenset(map(float, guided))
         self._sessions = sessions
         self._options = sessions.options
         self._boundary = np.float32(boundary)
@@ -56,4 +61,5 @@ class Experts:
         for other in DENOISERS:
             if other != DENOISERS[index]:
                 self._sessions.release(other)
-        return Expert(self._sessions(DENOISERS[index]), self.scales[index])
+        scale = self.scales[index] if float(timestep) in self.guided else 1.0
+        return Expert(self._sessions(DENOISERS[index]), scale)

@@ -18,7 +18,7 @@ from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
 from .clip import Clip
 from .conditioning import condition, graphs_for_image
-from .denoise import denoise
+from .denoise import Predict, denoise
 from .embeddings import EmbeddingCache, encode, pad
 from .experts import Experts
 from .guidance import GuidedDenoiser, fits_batched
@@ -26,6 +26,7 @@ from .output import Destination, Output, destination
 from .record import Record
 from .request import Request, Settings, check_prompt, settle
 from .schedulers import get_scheduler
+from .step_cache import StepCache
 from .stream import Step, Stream
 from .text import Tokenizer
 
@@ -130,7 +131,8 @@ class Pipeline(Closing):
             settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
         )
         schedule = scheduler.schedule(settings.steps)
-        experts = Experts(self.sessions, settings.guidance_scales)
+        guided = schedule.within(settings.guidance_interval)
+        experts = Experts(self.sessions, settings.guidance_scales, guided)
         with account.stage("open"):
             experts(schedule.timesteps[0])
         batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
@@ -147,8 +149,11 @@ class Pipeline(Closing):
         def steer(new_prompt: str) -> None:
             predict.prompt = self._embed(check_prompt(new_prompt), account)
 
+        velocity: Predict[Any] = predict
+        if settings.step_cache:
+            velocity = StepCache(predict, arithmetic, settings.step_cache, settings.steps)
         return Stream(
-            denoise(predict, latents, scheduler, schedule, arithmetic, given),
+            denoise(velocity, latents, scheduler, schedule, arithmetic, given),
             settings.steps,
             latents,
             account,

@@ -31,6 +31,7 @@ class Record:
             needs it), `image` (encoding the one that is given), `denoise`, `vae`, `encode` (what
             was left of it when the last frame was decoded), and `total`.
         step_seconds: of each denoising step.
+        foretold_steps: those without the denoiser, by a step cache; their indices from 0.
         peak_memory_mb: the most memory this process has held so far, in MB (2^20 bytes).
         warnings: what the user was told.
         output: path, codec and encoder of the file, where one was written.
@@ -43,6 +44,7 @@ class Record:
     versions: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
     step_seconds: list[float] = field(default_factory=list)
+    foretold_steps: list[int] = field(default_factory=list)
     peak_memory_mb: float = 0.0
     warnings: list[str] = field(default_factory=list)
     output: dict[str, Any] = field(default_factory=dict)

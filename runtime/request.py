@@ -38,6 +38,10 @@ class Request:
         guidance_scale: of classifier-free guidance; 1 or less switches it off.
         guidance_scale_2: that of the second denoiser, for a bundle with two; if only
             `guidance_scale` is given, it is the same.
+        guidance_interval: the first guided step and the one after the last, as shares of all steps;
+            by default (0, 1): all are guided.
+        step_cache: steps are foretold instead of computed while the velocity is expected to change
+            by less than this, relative to its own size; by default 0: all are computed.
         seed: of the initial noise; by default another one each time.
         scheduler: `euler`, `unipc` or `dpmpp-2m`.
         shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
@@ -57,6 +61,8 @@ class Request:
     steps: int | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    step_cache: float | None = None
     seed: int | None = None
     scheduler: str | None = None
     shift: float | None = None
@@ -94,6 +100,8 @@ class Settings:
     steps: int
     guidance_scale: float
     guidance_scale_2: float | None
+    guidance_interval: tuple[float, float]
+    step_cache: float
     seed: int
     scheduler: str
     shift: float
@@ -149,6 +157,8 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         steps=checks.integer("steps", asked["steps"], 1, 1000),
         guidance_scale=guidance,
         guidance_scale_2=_second_guidance(request, manifest, guidance),
+        guidance_interval=checks.interval("guidance_interval", asked["guidance_interval"], 0, 1),
+        step_cache=checks.number("step_cache", asked["step_cache"], 0, 10),
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
         scheduler=_scheduler(asked["scheduler"]),
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
@@ -191,6 +201,8 @@ def _defaults(manifest: Manifest) -> dict[str, Any]:
         **{name: getattr(default, name) for name in default.__struct_fields__},
         "scheduler": manifest.scheduler.name,
         "shift": manifest.scheduler.shift,
+        "guidance_interval": (0.0, 1.0),
+        "step_cache": 0.0,
         "seed": secrets.randbits(32),
     }
 

@@ -93,6 +93,8 @@ class Stream:
             done = next(self._denoised)
         seconds = time.perf_counter() - began
         self.record.step_seconds.append(seconds)
+        if done.foretold:
+            self.record.foretold_steps.append(done.index)
         self.native_latents = done.latents
         return Step(done.index, self._steps, seconds, done.latents, self._numpy, self._preview)
 

@@ -33,7 +33,9 @@ Watcher = Callable[[int, int, Frames], None]
 """Told the number of the setting (the reference's is 0), the place of the prompt, the frames."""
 
 MOST_PROMPTS = 1000
-REPORTED = ("scheduler", "steps", "guidance_scale", "shift")
+REPORTED = (
+    "scheduler", "steps", "guidance_scale", "guidance_interval", "step_cache", "shift",
+)  # fmt: skip
 
 
 def compare(
@@ -129,6 +131,7 @@ class Comparison:
             yield ClipQuality(
                 prompt,
                 seed,
+                seconds["denoise"],
                 seconds["denoise"] + seconds["vae"],
                 alike,
                 score(clip.frames, scene, self.vocabulary) if self.vocabulary else None,

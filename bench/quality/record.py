@@ -18,6 +18,7 @@ class ClipQuality:
     Attributes:
         prompt: what it was asked to show.
         seed: of its noise.
+        loop_seconds: of denoising.
         seconds: of denoising and decoding.
         similarity: to the reference's clip; `None` for that clip itself.
         score: what it shows of what was asked; `None` for a model of another world.
@@ -25,6 +26,7 @@ class ClipQuality:
 
     prompt: str
     seed: int
+    loop_seconds: float
     seconds: float
     similarity: Similarity | None
     score: Score | None
@@ -38,7 +40,7 @@ class Quality:
         bundle: the folder as it was given, or the embedded bundle's name.
         precision: of its denoiser.
         backend: what ran it.
-        settings: scheduler, steps, guidance_scale, shift.
+        settings: those of `REPORTED` in `compare`.
         clips: in the order of the prompts.
     """
 
@@ -52,10 +54,17 @@ class Quality:
     def name(self) -> str:
         """The setting in a few words."""
         s = self.settings
+        start, stop = s["guidance_interval"]
         return (
             f"{self.bundle} {self.precision} on {self.backend}, {s['scheduler']}, "
-            f"{s['steps']} steps, guidance {s['guidance_scale']:g}, shift {s['shift']:g}"
+            f"{s['steps']} steps, guidance {s['guidance_scale']:g} in {start:g}:{stop:g}, "
+            f"step cache {s['step_cache']:g}, shift {s['shift']:g}"
         )
+
+    @property
+    def loop_seconds(self) -> float:
+        """The median clip's, of denoising, engines open."""
+        return statistics.median(clip.loop_seconds for clip in self.clips)
 
     @property
     def seconds(self) -> float:

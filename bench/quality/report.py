@@ -13,8 +13,8 @@ from .similarity import Similarity
 
 NONE = "–"
 HEADS = (
-    "bundle", "precision", "backend", "scheduler", "steps", "guidance", "shift", "s/clip",
-    "PSNR dB (worst)", "SSIM (worst)",
+    "bundle", "precision", "backend", "scheduler", "steps", "guidance", "guided", "step cache",
+    "shift", "s/loop", "s/clip", "PSNR dB (worst)", "SSIM (worst)",
 )  # fmt: skip
 DRIFTS = ("colour drift", "area drift %")
 
@@ -64,6 +64,8 @@ def _row(found: Quality, *, is_reference: bool) -> dict[str, Any]:
         "precision": found.precision,
         "backend": found.backend,
         **found.settings,
+        "guidance_interval": _interval(found),
+        "loop_seconds": round(found.loop_seconds, 6),
         "seconds": round(found.seconds, 6),
         **_figures("", found.similarity),
         **_figures("worst_", found.worst),
@@ -84,6 +86,7 @@ def _clip(clip: ClipQuality) -> dict[str, Any]:
     return {
         "prompt": clip.prompt,
         "seed": clip.seed,
+        "loop_seconds": round(clip.loop_seconds, 6),
         "seconds": round(clip.seconds, 6),
         **_figures("", clip.similarity),
         "identical": None if clip.similarity is None else clip.similarity.mse == 0,
@@ -95,7 +98,8 @@ def _cells(found: Quality, asked: tuple[str, ...]) -> tuple[str, ...]:
     s, alike, worst = found.settings, found.similarity, found.worst
     cells = [
         found.bundle, found.precision, found.backend, s["scheduler"], f"{s['steps']}",
-        f"{s['guidance_scale']:g}", f"{s['shift']:g}", f"{found.seconds:.3f}",
+        f"{s['guidance_scale']:g}", _interval(found), f"{s['step_cache']:g}",
+        f"{s['shift']:g}", f"{found.loop_seconds:.3f}", f"{found.seconds:.3f}",
     ]  # fmt: skip
     if alike and worst:
         cells += [f"{_decibel(alike)} ({_decibel(worst)})", f"{alike.ssim:.4f} ({worst.ssim:.4f})"]
@@ -109,6 +113,11 @@ def _cells(found: Quality, asked: tuple[str, ...]) -> tuple[str, ...]:
         ]
         cells += [f"{adherence.colour_drift:.1f}", f"{100 * adherence.area_drift:.1f}"]
     return tuple(cells)
+
+
+def _interval(found: Quality) -> str:
+    start, stop = found.settings["guidance_interval"]
+    return f"{start:g}:{stop:g}"
 
 
 def _decibel(alike: Similarity) -> str:

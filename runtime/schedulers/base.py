@@ -41,6 +41,14 @@ class Schedule:
         """How many steps the run has."""
         return len(self.timesteps)
 
+    def within(self, interval: tuple[float, float]) -> Array:
+        """The timesteps from one share of the steps up to another, both from 0 to 1.
+
+        Source: diffusers, `guiders/classifier_free_guidance.py`, with its `start` and `stop`.
+        """
+        first, last = (int(share * self.steps) for share in interval)
+        return self.timesteps[first:last]
+
 
 @dataclass(frozen=True)
 class Scheduler(ABC):

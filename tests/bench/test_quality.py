@@ -55,6 +55,7 @@ def quality(bundle: str, *found: tuple[float, float] | None, right: int = 3) -> 
         ClipQuality(
             "a red circle",
             seed,
+            0.25 + seed,
             0.5 + seed,
             None if pair is None else Similarity(*pair),
             Score(SEEN, {name: i < right for i, name in enumerate(("shape", "colour", "motion",
@@ -62,7 +63,14 @@ def quality(bundle: str, *found: tuple[float, float] | None, right: int = 3) -> 
         )
         for seed, pair in enumerate(found)
     )  # fmt: skip
-    settings = {"scheduler": "euler", "steps": 4, "guidance_scale": 4.0, "shift": 3.0}
+    settings = {
+        "scheduler": "euler",
+        "steps": 4,
+        "guidance_scale": 4.0,
+        "guidance_interval": (0.0, 0.5),
+        "step_cache": 0.2,
+        "shift": 3.0,
+    }
     return Quality(bundle, "fp32", "null", settings, clips)
 
 
@@ -235,18 +243,18 @@ def test_figures_of_many_clips() -> None:
     ],
 )  # fmt: skip
 def test_gate(gate: Gate, misses: list[str]) -> None:
-    words = " fp32 on null, euler, 4 steps, guidance 4, shift 3:"
+    words = " fp32 on null, euler, 4 steps, guidance 4 in 0:0.5, step cache 0.2, shift 3:"
     assert [miss.replace(words, ":") for miss in gate.misses(REPORT)] == misses
 
 
 def test_markdown() -> None:
     lines = as_markdown(REPORT, {"prompts": 3}).splitlines()
     assert lines[0] == (
-        "| bundle | precision | backend | scheduler | steps | guidance | shift | s/clip "
-        "| PSNR dB (worst) | SSIM (worst) | adherence % | shape | colour | motion | background "
-        "| colour drift | area drift % |"
+        "| bundle | precision | backend | scheduler | steps | guidance | guided | step cache "
+        "| shift | s/loop | s/clip | PSNR dB (worst) | SSIM (worst) | adherence % | shape | colour "
+        "| motion | background | colour drift | area drift % |"
     )
-    setting = "fp32 | null | euler | 4 | 4 | 3 | 1.500"
+    setting = "fp32 | null | euler | 4 | 4 | 0:0.5 | 0.2 | 3 | 1.250 | 1.500"
     assert lines[2:5] == [
         f"| plain | {setting} | – | – | 100.0 | 3/3 | 3/3 | 3/3 | 3/3 | 0.0 | 0.0 |",
         (
@@ -276,7 +284,8 @@ def test_json() -> None:
     good = whole["quality"][1]
     assert (good["psnr"], good["worst_psnr"], good["adherence"]) == (34.7712, 30.0, 0.75)
     assert good["clips"][1] == {
-        "prompt": "a red circle", "seed": 1, "seconds": 1.5, "psnr": 30.0, "ssim": 0.9,
+        "prompt": "a red circle", "seed": 1, "loop_seconds": 1.25, "seconds": 1.5,
+        "psnr": 30.0, "ssim": 0.9,
         "identical": False,
         "right": {"shape": True, "colour": True, "motion": True, "background": False},
     }  # fmt: skip

@@ -107,3 +107,16 @@ def test_euler_is_equal_bit_for_bit(shape: tuple[int, ...]) -> None:
 def test_runs_begun_midway_agree(name: str, begin: int) -> None:
     # As above; without a history both start at first order again.
     assert largest_difference(name, 3.0, 30, SHAPES[0], begin) <= 1e-5
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 30])
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.0, 0.5), (0.1, 0.8), (0.33, 0.34)])
+def test_the_guided_interval(steps: int, interval: tuple[float, float]) -> None:
+    guider = diffusers.ClassifierFreeGuidance(start=interval[0], stop=interval[1])
+    schedule = get_scheduler("euler", 3.0).schedule(steps)
+    wanted = []
+    for index, timestep in enumerate(schedule.timesteps):
+        guider.set_state(index, steps, torch.tensor(timestep))
+        if guider.num_conditions == 2:
+            wanted.append(timestep)
+    assert schedule.within(interval).tolist() == wanted

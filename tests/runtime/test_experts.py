@@ -69,8 +69,8 @@ def test_the_first_predicts_down_to_the_boundary(
 
 
 def test_the_boundary_itself_is_the_firsts(pipe: Pipeline) -> None:
-    experts = Experts(pipe.sessions, (4.0, 3.0))
     below = np.nextafter(np.float32(BOUNDARY), np.float32(0))
+    experts = Experts(pipe.sessions, (4.0, 3.0), [np.float32(BOUNDARY), below])
     for timestep, name, scale in ((BOUNDARY, "denoiser", 4.0), (below, "denoiser_2", 3.0)):
         expert = experts(np.float32(timestep))
         assert (expert.session.name, expert.scale) == (name, scale)
@@ -118,6 +118,22 @@ def test_an_expert_without_guidance_predicts_once_a_step(
     for name, batch in zip(DENOISERS, batches, strict=True):
         assert [run.batch for run in runs if run.graph == name] == [batch, batch]
     assert pipe.sessions("text_encoder").runs == prompts
+
+
+@pytest.mark.parametrize(
+    ("interval", "batches"),
+    [
+        ((0.25, 0.75), [1, 2, 2, 1]),
+        ((0, 0.5), [2, 2, 1, 1]),
+        ((0.3, 0.3), [1, 1, 1, 1]),
+        ((0, 1), [2, 2, 2, 2]),
+    ],
+)
+def test_steps_out_of_the_interval_are_not_guided(
+    pipe: Pipeline, runs: list[Run], interval: tuple[float, float], batches: list[int]
+) -> None:
+    pipe("a red circle", steps=4, shift=1, guidance_interval=interval)
+    assert [run.batch for run in runs] == batches
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ def test_defaults(bundle: Bundle) -> None:
         "fps": 12,
         "steps": 3,
         "guidance_scale": 4,
+        "guidance_interval": (0, 1),
+        "step_cache": 0,
         "scheduler": "euler",
         "shift": 3.0,
     }
@@ -76,6 +78,10 @@ def test_given_values_win(bundle: Bundle) -> None:
         ({"fps": float("nan")}, "fps must be above 0 and at most 240, not nan"),
         ({"guidance_scale": -1}, "guidance_scale must be 0 or more and at most 100, not -1"),
         ({"guidance_scale": "4"}, "guidance_scale must be a number, not '4'"),
+        ({"guidance_interval": 0.5}, "guidance_interval must be two numbers, not 0.5"),
+        ({"guidance_interval": (0, 1.5)}, "guidance_interval must be 0 or more and at most 1, not"),
+        ({"guidance_interval": (1, 0)}, "guidance_interval must begin before it ends, not at 1 an"),
+        ({"step_cache": -0.1}, "step_cache must be 0 or more and at most 10, not -0.1"),
         ({"seed": -1}, "seed must be between 0 and 18446744073709551615, not -1"),
         (
             {"scheduler": "eular"},

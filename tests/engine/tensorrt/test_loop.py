@@ -64,6 +64,14 @@ def test_every_step_and_frame_is_the_same(
     np.testing.assert_array_equal(stream.clip().frames, other.clip().frames)
 
 
+def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
+    options = {**OPTIONS, "steps": 6, "step_cache": 5.0}
+    stream, other = pipe.stream(PROMPT, **options), plain.stream(PROMPT, **options)
+    for step, wanted in zip(stream, other, strict=True):
+        assert step.latents.tobytes() == wanted.latents.tobytes()
+    assert stream.record.foretold_steps == other.record.foretold_steps == [3, 4]
+
+
 def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: Any) -> None:
     stream = pipe.stream(PROMPT, **OPTIONS)
     next(stream)  # opens the engine
