@@ -20,7 +20,7 @@ from ..bench.quality import Comparison, Gate, Setting, Task
 from ..bench.quality.report import FORMATS
 from ..bench.quality.setting import REFERENCE_STEPS
 from ..bench.quality.sheet import ContactSheet
-from ..engine.closing import Closing
+from ..closing import Closing
 from ..engine.memory import peak_memory_mb
 from ..errors import MutoscopeError, UserError
 from .options import SWEPT, split

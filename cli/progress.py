@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.closing import Closing
+from ..closing import Closing
 from ..runtime.output import write_image
 from ..runtime.stream import Step
 

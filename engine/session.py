@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closing import Closing
 from ..errors import MutoscopeError
 from ..kernels.device import DeviceArray, Stream
-from .closing import Closing
 from .manifest import GraphSpec, TensorSpec
 
 Tensor = NDArray[Any] | DeviceArray

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, cast
 
+from ..closing import Closing
 from ..kernels.device import Stream
 from .bundle import Bundle
-from .closing import Closing
 from .open import EngineOptions, GpuBackend, check_loras, find_backend
 from .session import Session
 

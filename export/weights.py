@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closing import Closing
 from ..engine.initializers import HALF, OWNER
 from ..errors import CheckpointError
 from .graph import Graph
@@ -95,7 +95,7 @@ def to_numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.contiguous().numpy()
 
 
-class WeightFile:
+class WeightFile(Closing):
     """A file of weights in the making; use it in a `with`."""
 
     def __init__(self, path: Path) -> None:
@@ -144,15 +144,8 @@ class WeightFile:
         self._stream.write(_bytes(array))
         return offset, array.nbytes
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file, whole or not."""
         self._stream.close()
 
 

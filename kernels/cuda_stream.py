@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closing import Closing
 from ..errors import MutoscopeError
 from .cuda_array import CudaArray
 from .device import DTYPES, Argument, DeviceArray, Event, Graph
@@ -54,7 +54,7 @@ class CudaGraph:
             self.native.launch(self.stream)
 
 
-class CudaStream:
+class CudaStream(Closing):
     """Work on one device, done in order. Any thread may put work into it, one at a time."""
 
     def __init__(self, device: CudaDevice, native: Any) -> None:
@@ -165,17 +165,6 @@ class CudaStream:
         """Give the stream back."""
         self._waiter.shutdown(wait=False)
         self._native.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _copy(self, call: str, target: int, source: int, size: int) -> None:
         """One of the driver's copies. From the host's memory it returns once that is read."""

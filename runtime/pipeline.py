@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import cache_folder
+from ..closing import Closing
 from ..engine import Bundle, Sessions
-from ..engine.closing import Closing
 from ..engine.lora import open_loras
 from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on

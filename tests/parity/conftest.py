@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mutoscope
 import pytest
+from mutoscope.runtime.pipeline import Pipeline
 
 Settings = dict[str, Any]
 
@@ -196,6 +198,13 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path)
         tiny_checkpoint, target, Options(defaults=defaults, license="CC0-1.0", verify=True)
     )
     return target
+
+
+@pytest.fixture(scope="module")
+def pipe(bundle: Path) -> Iterator[Pipeline]:
+    """A module's own `bundle`, opened once for all of its tests."""
+    with mutoscope.load(bundle) as opened:
+        yield opened
 
 
 def real_module(graph: Any) -> Any:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mutoscope
 import numpy as np
 import pytest
 from mutoscope import cli
@@ -87,12 +86,6 @@ def bundle(checkpoint: Path) -> Path:
     target = checkpoint.parent / "bundle"
     export_bundle(checkpoint, target, Options(defaults=DEFAULTS, verify=True))
     return target
-
-
-@pytest.fixture(scope="module")
-def pipe(bundle: Path) -> Iterator[Pipeline]:
-    with mutoscope.load(bundle) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mutoscope
 import numpy as np
 import pytest
 from mutoscope import cli
@@ -52,12 +51,6 @@ def bundle(checkpoint: Path) -> Path:
     defaults = ["width=64", "height=32", "frames=5", "steps=2", "fps=8"]
     export_bundle(checkpoint, target, Options(defaults=defaults, verify=True))
     return target
-
-
-@pytest.fixture(scope="module")
-def pipe(bundle: Path) -> Iterator[Pipeline]:
-    with mutoscope.load(bundle) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What holds engines and gives them back."""
+"""What holds engines, files or memory, and gives them back."""
 
 from __future__ import annotations
 
