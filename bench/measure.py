@@ -5,7 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from .energy import Meter, find_meter
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,13 @@ class Measurement:
         stage: its name.
         seconds: of each repetition.
         scope: what was timed, in words.
+        joules: that the whole machine used for one repetition; `None` where nothing counts them.
     """
 
     stage: str
     seconds: tuple[float, ...]
     scope: str
+    joules: float | None = None
 
     @property
     def mean(self) -> float:
@@ -39,10 +43,16 @@ class Repeat:
 
     warmup: int = 1
     repetitions: int = 5
+    meter: Meter = field(default_factory=find_meter)
 
     def __call__(self, stage: str, scope: str, run: Callable[[], object]) -> Measurement:
-        """Time a callable as a whole."""
-        return self.given(stage, scope, lambda: _timed(run))
+        """Time a callable as a whole, and count its energy."""
+        for _ in range(self.warmup):
+            run()
+        before = self.meter.read()
+        seconds = tuple(_timed(run) for _ in range(self.repetitions))
+        used = self.meter.since(before)
+        return Measurement(stage, seconds, scope, None if used is None else used / len(seconds))
 
     def given(self, stage: str, scope: str, seconds: Callable[[], float]) -> Measurement:
         """Take times that the callable itself tells."""

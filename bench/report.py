@@ -12,6 +12,8 @@ from typing import Any
 from .baseline import Baseline
 from .measure import Measurement
 
+NONE = "–"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -53,6 +55,7 @@ class Report:
                 "stage": m.stage,
                 "mean_ms": round(1e3 * m.mean, 3),
                 "sd_ms": round(1e3 * m.deviation, 3),
+                "joules": None if m.joules is None else round(m.joules, 3),
                 "repetitions": len(m.seconds),
                 "scope": m.scope,
                 **self._compared(run, m),
@@ -74,22 +77,24 @@ def as_markdown(report: Report) -> str:
     """A table, and below it what it was measured on; settings that vary have columns."""
     varied = report.varied
     compared = ["ratio to before"] if report.baseline else []
-    header = [*varied, "stage", "ms (mean ± sd)", *compared, "n", "what"]
+    counted = any(m.joules is not None for run in report.runs for m in run.measurements)
+    energy = ["J"] if counted else []
+    header = [*varied, "stage", "ms (mean ± sd)", *compared, *energy, "n", "what"]
     lines = [_line(header), _line(["---"] * len(header))]
     for run in report.runs:
         for row in report.rows(run):
             time = f"{row['mean_ms']:.1f} ± {row['sd_ms']:.1f}"
             ratio = [_ratio(row)] if report.baseline else []
             own = [run.facts[name] for name in varied]
-            lines.append(
-                _line([*own, row["stage"], time, *ratio, row["repetitions"], row["scope"]])
-            )
+            used = [NONE if row["joules"] is None else f"{row['joules']:.1f}"] if counted else []
+            cells = [*own, row["stage"], time, *ratio, *used, row["repetitions"], row["scope"]]
+            lines.append(_line(cells))
     shared = {k: v for k, v in report.runs[0].facts.items() if k not in varied}
     return "\n".join([*lines, "", facts_line({**shared, **report.machine})])
 
 
 def _ratio(row: dict[str, Any]) -> str:
-    return "–" if row["ratio"] is None else f"{row['ratio']:.3f} ± {row['ratio_sd']:.3f}"
+    return NONE if row["ratio"] is None else f"{row['ratio']:.3f} ± {row['ratio_sd']:.3f}"
 
 
 def _line(cells: Sequence[object]) -> str:

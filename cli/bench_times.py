@@ -45,6 +45,7 @@ def time_stages(timing: Timing, form: str, options: dict[str, Any]) -> None:
         click.echo(f"note: {timing.compare} was measured on {baseline.cpu}", err=True)
     repeat = Repeat(timing.warmup, timing.repetitions)
     runs = [_run(plan, repeat, names) for plan in plans]
+    machine["energy"] = str(repeat.meter)
     click.echo(FORMATS[form](Report(runs, machine, baseline)))
 
 

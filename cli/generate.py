@@ -55,7 +55,7 @@ def command(prompt: str, **options: Any) -> None:
     engine, request = split(options)
     if preview:
         check_preview(Path(preview), output)
-    with load(**engine) as pipe, Progress(preview and Path(preview)) as progress:
+    with load(**engine, keep_open=False) as pipe, Progress(preview and Path(preview)) as progress:
         clip = pipe(prompt, output=output, on_step=progress, **request)
     click.echo(json.dumps(clip.record.as_dict()) if as_json else _summary(clip))
 

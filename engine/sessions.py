@@ -22,12 +22,16 @@ class Sessions(Closing):
         bundle: whose graphs.
         backend: the name of the backend that opens them.
         options: how.
+        keep_open: whether engines that have done their part in a clip wait for the next one.
     """
 
-    def __init__(self, bundle: Bundle, backend: str, options: EngineOptions) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: str, options: EngineOptions, *, keep_open: bool = True
+    ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.options = options
+        self.keep_open = keep_open
         self._opener = find_backend(backend)
         self._opened: dict[str, Session] = {}
         check_loras(bundle, backend, options.loras)
@@ -67,6 +71,15 @@ class Sessions(Closing):
         """Close the session of that graph, if it is open; asked for again, it opens again."""
         if name in self._opened:
             self._opened.pop(name).close()
+
+    def done(self, *names: str) -> None:
+        """Graphs have done their part in a clip: close them, unless they are to wait for another.
+
+        Arrays that they gave stay valid.
+        """
+        if not self.keep_open:
+            for name in names:
+                self.release(name)
 
     def close(self) -> None:
         """Close every session; asked again, they open again."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ..cache import cache_folder
 from ..closing import Closing
-from ..engine import Bundle, Sessions
+from ..engine import Bundle, Session, Sessions
 from ..engine.lora import open_loras
+from ..engine.manifest import DENOISERS
 from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
 from .clip import Clip
@@ -126,18 +127,20 @@ class Pipeline(Closing):
         with account.stage("text"):
             positive = self._embed(settings.prompt, account)
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
+            self.sessions.done(GRAPHS[0])
         published = self.bundle.manifest.scheduler
         scheduler = get_scheduler(
             settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
         )
         schedule = scheduler.schedule(settings.steps)
         guided = schedule.within(settings.guidance_interval)
+        with account.stage("image") if settings.image is not None else nullcontext():
+            given = condition(self.sessions, settings.image, settings.latent_shape[2], arithmetic)
+            self.sessions.done(*graphs_for_image(self.bundle.manifest, settings.frames))
         experts = Experts(self.sessions, settings.guidance_scales, guided)
         with account.stage("open"):
             experts(schedule.timesteps[0])
         batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
-        with account.stage("image") if settings.image is not None else nullcontext():
-            given = condition(self.sessions, settings.image, settings.latent_shape[2], arithmetic)
         predict = GuidedDenoiser(experts, arithmetic, positive, negative, batched, given)
 
         if settings.latents is None:
@@ -148,6 +151,7 @@ class Pipeline(Closing):
 
         def steer(new_prompt: str) -> None:
             predict.prompt = self._embed(check_prompt(new_prompt), account)
+            self.sessions.done(GRAPHS[0])
 
         velocity: Predict[Any] = predict
         if settings.step_cache:
@@ -178,7 +182,13 @@ class Pipeline(Closing):
         frames = (
             arithmetic.latent_frame(latents, index, mean, std) for index in range(latents.shape[2])
         )
-        return vae.decode(self.sessions, frames, arithmetic.rgb8)
+        return vae.decode(self._open_decoder, frames, arithmetic.rgb8)
+
+    def _open_decoder(self, name: str) -> Session:
+        for other in GRAPHS[2:]:
+            if other != name:
+                self.sessions.done(other)
+        return self.sessions(name)
 
     def _preview(self, latents: Any) -> NDArray[np.uint8]:
         affine = self.bundle.manifest.latents.preview
@@ -187,6 +197,7 @@ class Pipeline(Closing):
         return arithmetic.preview(latents, arithmetic.array(matrix), arithmetic.array(bias))
 
     def _render(self, latents: Any, account: Record, target: Destination | None) -> Clip:
+        self.sessions.done(*DENOISERS)
         pieces = account.timed("vae", self._decode(latents))
         if target is not None:
             return Clip(account, path=target.write(pieces))

@@ -17,6 +17,9 @@ PROCESS = 100 << 20
 NODE = 8 << 10
 """Bytes that ONNX Runtime holds for each node of a graph, weights aside: measured."""
 
+LEFT_BEHIND = 8 << 20
+"""Bytes that engines leave in the process when they are closed: measured."""
+
 PICTURES = 4
 """Copies of the frames of one run of the VAE, in fp32, while they become RGB."""
 
@@ -46,7 +49,7 @@ class Plan:
         machine: what there is.
         precision: of the bundle.
         batched: whether the two predictions of a step go through at once.
-        graphs: what each takes; all of them are open at the end of a clip.
+        stages: the graphs that are open at one time, stage by stage, and what each takes.
         disk: of the bundle.
     """
 
@@ -54,20 +57,36 @@ class Plan:
     machine: Machine
     precision: str
     batched: bool
-    graphs: dict[str, Needs]
+    stages: tuple[dict[str, Needs], ...]
     disk: int
+
+    @property
+    def graphs(self) -> dict[str, Needs]:
+        """Of all stages."""
+        return {name: needs for stage in self.stages for name, needs in stage.items()}
 
     @property
     def ram(self) -> int:
         """The peak of a process that makes the clip with ONNX Runtime on the CPU."""
-        opened = sum(n.cpu.weights + n.cpu.arena + NODE * n.nodes for n in self.graphs.values())
-        numbers = 3 * self.settings.width * self.settings.height * min(self.settings.frames, 4)
-        return PROCESS + opened + 4 * PICTURES * numbers
+        return LEFT_BEHIND + max(map(self._ram, self.stages))
+
+    @property
+    def ram_kept_open(self) -> int:
+        """The same where engines wait for the next clip."""
+        return self._ram(self.graphs)
 
     @property
     def vram(self) -> int:
-        """Weights and working memory of all graphs on a GPU: an estimate, none has run them."""
-        return sum(n.gpu.weights + n.gpu.live + n.inputs for n in self.graphs.values())
+        """Weights and working memory on a GPU at its peak: an estimate, none has run them."""
+        return max(
+            sum(n.gpu.weights + n.gpu.live + n.inputs for n in stage.values())
+            for stage in self.stages
+        )
+
+    def _ram(self, opened: dict[str, Needs]) -> int:
+        engines = sum(n.cpu.weights + n.cpu.arena + NODE * n.nodes for n in opened.values())
+        numbers = 3 * self.settings.width * self.settings.height * min(self.settings.frames, 4)
+        return PROCESS + engines + 4 * PICTURES * numbers
 
     @property
     def engines(self) -> int:
@@ -105,29 +124,33 @@ def make_plan(bundle: Bundle, settings: Settings, machine: Machine) -> Plan:
         "latent_height": height,
         "latent_width": width,
     }
-    graphs = {}
-    for name, runs in _runs(manifest, settings, batched=batched).items():
+
+    def needed(name: str, runs: int) -> Needs:
         own = {**axes, "batch": 2} if batched and name == "denoiser" else axes
-        graphs[name] = needs(bundle, name, own, min(runs, ENOUGH_RUNS))
+        return needs(bundle, name, own, min(runs, ENOUGH_RUNS))
+
+    stages = tuple(
+        {name: needed(name, runs) for name, runs in stage.items() if runs}
+        for stage in _runs(manifest, settings, batched=batched)
+    )
     disk = sum(file.size for file in manifest.files.values())
-    return Plan(settings, machine, bundle.precision, batched, graphs, disk)
+    return Plan(settings, machine, bundle.precision, batched, tuple(filter(None, stages)), disk)
 
 
-def _runs(manifest: Manifest, settings: Settings, *, batched: bool) -> dict[str, int]:
-    """How often each graph runs for a clip, in the order in which they are opened.
+def _runs(manifest: Manifest, settings: Settings, *, batched: bool) -> list[dict[str, int]]:
+    """How often each graph runs for a clip, stage by stage; a stage's are open together.
 
     Of two experts one is open at a time, and they are alike: the first stands for both.
     """
     further = settings.latent_shape[2] - 1
     image = () if settings.image is None else graphs_for_image(manifest, settings.frames)
-    runs = {
-        "text_encoder": 1 + settings.guided,
-        **{name: further if name == "vae_encoder_next" else 1 for name in image},
-        "denoiser": settings.steps * (1 + settings.guided - batched),
-        "vae_decoder_first": 1,
-        "vae_decoder_next": further,
-    }
-    return {name: count for name, count in runs.items() if count}
+    return [
+        {"text_encoder": 1 + settings.guided},
+        {name: further if name == "vae_encoder_next" else 1 for name in image},
+        {"denoiser": settings.steps * (1 + settings.guided - batched)},
+        {"vae_decoder_first": 1, "vae_decoder_next": min(further, 1)},  # whose caches it holds
+        {"vae_decoder_next": further},
+    ]
 
 
 def advice(plan: Plan) -> list[str]:
@@ -142,5 +165,5 @@ def advice(plan: Plan) -> list[str]:
         tips.append("the text encoder on the CPU and the rest on the GPU (not built yet)")
     else:
         tips.append("a GPU, whose attention keeps no scores: --vram tells what it would need")
-    tips.append("closing engines after use, tiles in the VAE (not built yet)")
+    tips.append("tiles in the VAE (not built yet)")
     return tips

@@ -7,11 +7,10 @@ import math
 from typing import Any
 
 from ..adherence.score import ATTRIBUTES
-from ..report import csv_lines, facts_line
+from ..report import NONE, csv_lines, facts_line
 from .record import ClipQuality, Quality, Report
 from .similarity import Similarity
 
-NONE = "–"
 HEADS = (
     "bundle", "precision", "backend", "scheduler", "steps", "guidance", "guided", "step cache",
     "shift", "s/loop", "s/clip", "PSNR dB (worst)", "SSIM (worst)",

@@ -43,12 +43,24 @@ def test_markdown_has_a_column_for_what_varies() -> None:
     )
 
 
+def test_energy_has_a_column_where_it_is_counted() -> None:
+    counted = replace(ONE, runs=[Run({}, [replace(MEASURED[0], joules=1.26), MEASURED[1]])])
+    assert as_markdown(counted).splitlines() == [
+        "| stage | ms (mean ± sd) | J | n | what |",
+        "| --- | --- | --- | --- | --- |",
+        "| text | 2.0 ± 1.4 | 1.3 | 2 | 8 tokens |",
+        "| clip | 1500.0 ± 0.0 | – | 2 | prompt to file, warm |",
+        "",
+        "cores: 2",
+    ]
+
+
 def test_csv() -> None:
     assert as_csv(TWO).splitlines() == [
-        "stage,mean_ms,sd_ms,repetitions,scope,bundle,steps,cores",
-        "text,2.0,1.414,2,8 tokens,mini,4,2",
-        'clip,1500.0,0.0,2,"prompt to file, warm",mini,4,2',
-        'clip,1500.0,0.0,2,"prompt to file, warm",mini,30,2',
+        "stage,mean_ms,sd_ms,joules,repetitions,scope,bundle,steps,cores",
+        "text,2.0,1.414,,2,8 tokens,mini,4,2",
+        'clip,1500.0,0.0,,2,"prompt to file, warm",mini,4,2',
+        'clip,1500.0,0.0,,2,"prompt to file, warm",mini,30,2',
     ]
 
 
@@ -60,6 +72,7 @@ def test_json() -> None:
         "stage": "text",
         "mean_ms": 2.0,
         "sd_ms": 1.414,
+        "joules": None,
         "repetitions": 2,
         "scope": "8 tokens",
         "seconds": [0.001, 0.003],

@@ -48,6 +48,35 @@ def test_engines_run_as_often_as_needed(pipe: Pipeline) -> None:
     }
 
 
+def test_engines_are_closed_where_they_are_needed_no_more(
+    image_bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, list[str]]] = []
+    frame = np.zeros((32, 32, 3), np.uint8)
+    with mutoscope.load(image_bundle_folder, backend="null", keep_open=False) as pipe:
+        open_session = pipe.sessions._opener.open_session
+
+        def spy(bundle: Bundle, name: str, options: Any) -> Any:
+            opened.append((name, list(pipe.sessions._opened)))
+            return open_session(bundle, name, options)
+
+        monkeypatch.setattr(pipe.sessions._opener, "open_session", spy)
+        stream = pipe.stream("a red circle", image=frame, steps=3, frames=9)
+        next(stream)
+        stream.steer("a blue square")
+        list(stream)
+        assert list(pipe.sessions._opened) == ["denoiser"]
+        stream.clip()
+        assert opened == [
+            ("text_encoder", []),
+            ("vae_encoder_first", []),
+            ("denoiser", []),
+            ("text_encoder", ["denoiser"]),
+            ("vae_decoder_first", []),
+            ("vae_decoder_next", []),
+        ]
+
+
 def test_no_guidance_needs_no_negative_prompt(
     pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
