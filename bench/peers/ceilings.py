@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,14 +12,17 @@ from .timing import seconds
 
 COPIED = 1 << 30
 SIDE = 8192
+DTYPES = ("bfloat16", "float16", "float32")
 
 
-def measure(device: str, *, copied: int = COPIED, side: int = SIDE) -> dict[str, Any]:
+def measure(
+    device: str, *, copied: int = COPIED, side: int = SIDE, dtypes: Sequence[str] = DTYPES
+) -> dict[str, Any]:
     """Copy bandwidth in GB/s (10^9, read and written), and matmul rates in TFLOP/s (TOP/s)."""
     source = torch.empty(copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     found = {"copy_gb_s": 2 * copied / seconds(lambda: target.copy_(source), device) / 1e9}
-    for name in ("bfloat16", "float16", "float32"):
+    for name in dtypes:
         square = torch.randn(side, side, device=device).to(getattr(torch, name))
         found[f"{name}_tflop_s"] = _rate(torch.mm, square, device)
     whole = torch.randint(-128, 128, (side, side), dtype=torch.int8, device=device)
