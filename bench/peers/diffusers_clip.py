@@ -34,7 +34,8 @@ def opened(
     """
     from diffusers import WanPipeline
 
-    pipe: Any = WanPipeline.from_pretrained(checkpoint, torch_dtype=dtype).to(device)
+    cast = {} if dtype is None else {"dtype": dtype}
+    pipe: Any = WanPipeline.from_pretrained(checkpoint, **cast).to(device)
     pipe.set_progress_bar_config(disable=True)
     if compiled:
         pipe.transformer.compile()

@@ -21,7 +21,7 @@ def denoiser(checkpoint: Path, feeds: Feeds, precision: str, *, compiled: bool) 
     from diffusers import WanTransformer3DModel
 
     model: Any = WanTransformer3DModel.from_pretrained(
-        checkpoint / "transformer", torch_dtype=DTYPES[precision]
+        checkpoint / "transformer", dtype=DTYPES[precision]
     )
     given = {name: torch.from_numpy(array) for name, array in feeds.items()}
     for name in ("hidden_states", "encoder_hidden_states"):
@@ -48,7 +48,7 @@ def vae_decoder(checkpoint: Path, latents: Array, precision: str, *, compiled: b
     """Latents (1, channels, latent frames, height, width) → frames in [-1, 1]."""
     from diffusers import AutoencoderKLWan
 
-    model: Any = AutoencoderKLWan.from_pretrained(checkpoint / "vae", torch_dtype=DTYPES[precision])
+    model: Any = AutoencoderKLWan.from_pretrained(checkpoint / "vae", dtype=DTYPES[precision])
     given = torch.from_numpy(latents).to(DTYPES[precision])
     if compiled:
         model.decoder.compile()

@@ -30,8 +30,14 @@ ENGINES = [
     "diffusers fp32", "diffusers fp32, compiled", "diffusers bf16", "diffusers bf16, compiled",
     "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", OURS,
 ]  # fmt: skip
-SLOWEST = 0.9
-"""Our step's share of diffusers': 0.00 when this was written, on two cores and on one."""
+SLOWEST = 0.75
+"""Of what diffusers' step takes; ours took 0.46 of it when this was written, on one core."""
+
+
+@pytest.fixture(autouse=True)
+def _without_nncf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds for every graph; what is not installed has a line all the same."""
+    monkeypatch.setitem(sys.modules, "nncf", None)
 
 
 @pytest.fixture
