@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from ...engine.memory import peak_memory_mb
 from ...errors import MissingExtraError, unknown
 from ..gpu_environment import installed
 from ..machine import describe
@@ -101,7 +102,8 @@ def _machine(options: dict[str, Any]) -> Figures:
 def _here(name: str, work: Path, options: dict[str, Any]) -> Figures:
     from .setting import Setting
 
-    return attempt(lambda: _parts()[name](Setting(work, **options)))
+    result = attempt(lambda: _parts()[name](Setting(work, **options)))
+    return {**result, "peak_memory_gb": round(peak_memory_mb() / 1024, 1)}
 
 
 def _command(name: str, work: Path, options: dict[str, Any]) -> list[str]:

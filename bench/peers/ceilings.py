@@ -30,6 +30,29 @@ def measure(
     return {name: round(value, 3) for name, value in found.items()}
 
 
+def onnxruntime_rate(side: int, threads: int) -> float:
+    """ONNX Runtime's fp32 matmul in TFLOP/s: PyTorch's own is far from what some CPUs can do."""
+    import numpy as np
+    from onnx import TensorProto, helper
+    from onnxruntime import InferenceSession, SessionOptions
+
+    square = [side, side]
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, square) for name in names]
+        for names in ("ab", "c")
+    )
+    graph = helper.make_graph([helper.make_node("MatMul", "ab", "c")], "matmul", inputs, outputs)
+    options = SessionOptions()
+    options.intra_op_num_threads = threads
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    matrix = np.random.default_rng(0).standard_normal(square, np.float32)
+    spent = seconds(lambda: session.run(None, {"a": matrix, "b": matrix}), "cpu")
+    return round(2 * float(side) ** 3 / spent / 1e12, 3)
+
+
 def _rate(multiply: Callable[[Tensor, Tensor], Tensor], square: Tensor, device: str) -> float:
     """Operations a second, in 10^12; the right matrix is transposed, as int8 wants it."""
     spent = seconds(lambda: multiply(square, square.T), device)
