@@ -44,14 +44,12 @@ def text_encoder(checkpoint: Path, feeds: Feeds, precision: str, *, compiled: bo
     return _opened(lambda: model(**given).last_hidden_state)
 
 
-def vae_decoder(checkpoint: Path, latents: Array, precision: str, *, compiled: bool) -> Opened:
+def vae_decoder(checkpoint: Path, latents: Array, precision: str) -> Opened:
     """Latents (1, channels, latent frames, height, width) → frames in [-1, 1]."""
     from diffusers import AutoencoderKLWan
 
     model: Any = AutoencoderKLWan.from_pretrained(checkpoint / "vae", dtype=DTYPES[precision])
     given = torch.from_numpy(latents).to(DTYPES[precision])
-    if compiled:
-        model.decoder.compile()
     return _opened(lambda: model.decode(given, return_dict=False)[0])
 
 

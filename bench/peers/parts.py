@@ -97,7 +97,10 @@ def vae(setting: Setting) -> Figures:
     """
     latents = setting.latents()
     checkpoint = setting.checkpoint("vae")
-    peer = partial(diffusers_modules.vae_decoder, checkpoint, latents)
+
+    def peer(precision: str, *, compiled: bool) -> Opened:
+        del compiled  # those engines are left out below
+        return diffusers_modules.vae_decoder(checkpoint, latents, precision)
 
     def ours(sessions: Sessions) -> Opened:
         pieces = np.split(latents, latents.shape[2], axis=2)

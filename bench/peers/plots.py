@@ -93,11 +93,11 @@ def _commonest(works: Sequence[Figures], key: Any) -> list[Figures]:
 
 def _lines(axes: Axes, works: Sequence[Figures], places: Sequence[int], label: str) -> None:
     for name in works[0]["engines"]:
-        points = [
+        points = sorted(
             (place, median(work["engines"][name]))
             for place, work in zip(places, works, strict=True)
             if work["engines"][name]["state"] == "done"
-        ]
+        )
         if points:
             axes.plot(*zip(*points, strict=True), "o-", label=name, color=COLOURS[name.split()[0]])
     axes.set_xlabel(label)
