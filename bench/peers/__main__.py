@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from .report import as_markdown
 PART_SECONDS = 3600
 RESULTS, TABLE = "peers.json", "peers.md"
 PACKAGES = ("torch", "diffusers", "transformers", "openvino", "nncf")
+MEMORY = 16 << 30
+"""Bytes that a part may hold: an engine that wants more fails, and the machine lives on."""
 LATENT = 8
 """Pixels on a side that the VAE makes of one."""
 
@@ -44,6 +47,7 @@ LATENT = 8
     metavar="WIDTH HEIGHT",
     help="Of the VAE's frames.",
 )
+@click.option("--compile/--no-compile", default=True, help="PyTorch's modules too; takes longest.")
 @click.option("--seconds", default=PART_SECONDS, show_default=True, help="Allowed to each part.")
 @click.option("--small", is_flag=True, help="Tiny sizes, nothing compiled: tries the suite itself.")
 @click.option(
@@ -102,6 +106,7 @@ def _machine(options: dict[str, Any]) -> Figures:
 def _here(name: str, work: Path, options: dict[str, Any]) -> Figures:
     from .setting import Setting
 
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     result = attempt(lambda: _parts()[name](Setting(work, **options)))
     return {**result, "peak_memory_gb": round(peak_memory_mb() / 1024, 1)}
 
@@ -110,6 +115,7 @@ def _command(name: str, work: Path, options: dict[str, Any]) -> list[str]:
     command = [sys.executable, "-P", "-m", __spec__.name, "--one", name, "--work", str(work)]
     command += ["--blocks", str(options["blocks"]), "--repetitions", str(options["repetitions"])]
     command += ["--frame", *map(str, options["frame"])]
+    command += ["--compile" if options["compile"] else "--no-compile"]
     return [*command, "--small"] if options["small"] else command
 
 

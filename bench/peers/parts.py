@@ -172,8 +172,8 @@ def _engines(
         setting.bundle(model)  # before any clock runs
 
     def compiled(precision: str) -> Opened:
-        if setting.small:
-            raise SkippedError("nothing is compiled with --small")
+        if setting.small or not setting.compile:
+            raise SkippedError("nothing is compiled with --small or --no-compile")
         return peer(precision, compiled=True)
 
     def openvino(way: str) -> Opened:

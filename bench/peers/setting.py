@@ -40,6 +40,7 @@ class Setting:
         small: the embedded model's own parts at tiny sizes, nothing exported, nothing compiled.
         blocks: of the denoiser and of the text encoder.
         repetitions: rounds.
+        compile: whether PyTorch's modules are compiled too, which takes longest.
         frame: width and height of the VAE's frames, in pixels.
         threads: of every engine.
     """
@@ -48,6 +49,7 @@ class Setting:
     small: bool = False
     blocks: int = 2
     repetitions: int = 5
+    compile: bool = True
     frame: tuple[int, int] = (832, 480)
     threads: int = field(default_factory=all_cores)
 

@@ -66,7 +66,7 @@ def test_who_cannot_run_hides_no_other(calls: list[str]) -> None:
         return Opened(no_such_package.run)
 
     def refusing() -> Opened:
-        raise SkippedError("nothing is compiled with --small")
+        raise SkippedError("nothing is compiled with --small or --no-compile")
 
     def exhausted(answers: list[Array]) -> Array:
         return answers.pop()
@@ -81,7 +81,7 @@ def test_who_cannot_run_hides_no_other(calls: list[str]) -> None:
     ]
     found = contest(engines, repetitions=2)
     assert found["missing"] == {"state": "skipped", "reason": "no_such_package is not installed"}
-    assert found["refusing"]["reason"] == "nothing is compiled with --small"
+    assert found["refusing"]["reason"] == "nothing is compiled with --small or --no-compile"
     assert found["tired"] == {"state": "failed", "reason": "IndexError: pop from empty list"}
     assert found["wrong"]["state"] == "failed"
     assert "(3,) where the reference has (2,)" in found["wrong"]["reason"]
