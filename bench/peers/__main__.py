@@ -37,7 +37,7 @@ LATENT = 8
 @click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True)
 @click.option("--parts", help="By commas; by default all.")
 @click.option("--blocks", type=click.IntRange(1, 30), default=2, show_default=True)
-@click.option("--repetitions", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--repetitions", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
     "--frame",
     type=click.IntRange(LATENT),

@@ -34,7 +34,7 @@ def opened(
     """
     from diffusers import WanPipeline
 
-    cast = {} if dtype is None else {"dtype": dtype}
+    cast: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     pipe: Any = WanPipeline.from_pretrained(checkpoint, **cast).to(device)
     pipe.set_progress_bar_config(disable=True)
     if compiled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def all_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+@cache
+def _opened(folder: Path) -> Bundle:
+    """A bundle whose files are compared with their hashes once: they are large."""
+    return Bundle.open(folder)
+
+
 @dataclass(frozen=True)
 class Setting:
     """How parts run.
@@ -48,7 +55,7 @@ class Setting:
     work: Path
     small: bool = False
     blocks: int = 2
-    repetitions: int = 5
+    repetitions: int = 3
     compile: bool = True
     frame: tuple[int, int] = (832, 480)
     threads: int = field(default_factory=all_cores)
@@ -63,7 +70,7 @@ class Setting:
         """Wan 1.3B's, cut."""
         if not self.small:
             return replace(WAN_1_3B, layers=self.blocks)
-        spec = Bundle.open(embedded_bundle()).manifest
+        spec = _opened(embedded_bundle()).manifest
         width = spec.denoiser.hidden_size // spec.denoiser.heads
         return Layout(
             spec.denoiser.heads,
@@ -101,11 +108,11 @@ class Setting:
     def bundle(self, model: str) -> Bundle:
         """That checkpoint as our exporter writes it, in fp32, with the graphs of the model."""
         if self.small or model not in GRAPHS:
-            return Bundle.open(embedded_bundle())
+            return _opened(embedded_bundle())
         folder = self._kept(model, "bundle")
         if not folder.exists():
             wan_checkpoint.export(self.checkpoint(model), folder, GRAPHS[model], "fp32")
-        return Bundle.open(folder)
+        return _opened(folder)
 
     def _kept(self, model: str, kind: str) -> Path:
         cut = "" if model == "vae" else f"-{self.blocks}"
