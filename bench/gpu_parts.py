@@ -85,7 +85,8 @@ def ceilings(setting: Setting) -> dict[str, Any]:
     device = _torch_device(setting)
     from .peers.ceilings import measure
 
-    return measure(device, **({"copied": 1 << 20, "side": 64} if setting.small else {}))
+    sizes: dict[str, Any] = {"copied": 1 << 20, "side": 64} if setting.small else {}
+    return measure(device, **sizes)
 
 
 def kernels(setting: Setting) -> dict[str, Any]:

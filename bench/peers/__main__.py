@@ -112,7 +112,7 @@ def _here(name: str, work: Path, options: dict[str, Any]) -> Figures:
 
 
 def _command(name: str, work: Path, options: dict[str, Any]) -> list[str]:
-    command = [sys.executable, "-P", "-m", __spec__.name, "--one", name, "--work", str(work)]
+    command = [sys.executable, "-P", "-m", __package__, "--one", name, "--work", str(work)]
     command += ["--blocks", str(options["blocks"]), "--repetitions", str(options["repetitions"])]
     command += ["--frame", *map(str, options["frame"])]
     command += ["--compile" if options["compile"] else "--no-compile"]

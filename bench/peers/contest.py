@@ -122,7 +122,8 @@ def contest(
 
 def median(figures: Figures) -> float:
     """Of an engine's seconds."""
-    return statistics.median(figures["seconds"])
+    seconds: list[float] = figures["seconds"]
+    return statistics.median(seconds)
 
 
 def _take_turn(engine: Opened) -> Figures:
