@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
 
@@ -24,10 +25,10 @@ def card() -> dict[str, str] | None:
     return dict(zip(GPU_FACTS.split(","), values, strict=True))
 
 
-def installed() -> dict[str, str]:
+def installed(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Versions of those that are there."""
     versions = {}
-    for package in PACKAGES:
+    for package in packages:
         with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions

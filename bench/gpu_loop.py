@@ -18,11 +18,13 @@ from ..runtime.pipeline import Pipeline
 from ..runtime.request import Request, settle
 from .gpu_engines import GB, Case, timed
 from .quality.similarity import similarity
+from .suite import SkippedError
 
 PROMPT = "a green star moves in a circle on a navy background"
 SMALL: dict[str, Any] = {"width": 48, "height": 32, "frames": 5, "steps": 2}
 SEED = 5
 CLIPS = 3
+CHECKPOINT = Path(__file__).parents[1] / "tests" / "data" / "mini-wan"
 
 
 def request(*, small: bool) -> dict[str, Any]:
@@ -46,6 +48,17 @@ def embedded_bundle() -> Path:
 
     with load(backend="null") as pipe:
         return pipe.bundle.path
+
+
+def embedded_checkpoint() -> Path:
+    """Where what it was exported from lies.
+
+    Raises:
+        SkippedError: this is an installed package, without it.
+    """
+    if not CHECKPOINT.exists():
+        raise SkippedError("the embedded model's checkpoint is in the source tree alone")
+    return CHECKPOINT
 
 
 def measure(backend: str, request: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:

@@ -22,18 +22,14 @@ from ..kernels.cuda_core import open_device
 from .gpu_engines import GPU_BACKENDS, Case, denoiser, found
 from .gpu_environment import card, installed
 from .machine import describe
+from .suite import SkippedError
 from .wan_layout import TINY, WAN_1_3B, Size, operations
 
 BACKENDS = ("onnxruntime", *GPU_BACKENDS)
 SIZES = (Size(416, 240, 17), Size(832, 480, 81))
 TINY_SIZES = (Size(64, 32, 5), Size(32, 64, 9))
 ROOT = Path(__file__).parents[1]
-CHECKPOINT = ROOT / "tests" / "data" / "mini-wan"
 GPU_TESTS = ("tests/gpu", "tests/kernels", "tests/runtime/test_arithmetic.py")
-
-
-class SkippedError(Exception):
-    """A part that cannot run here, and why."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,8 @@ def ceilings(setting: Setting) -> dict[str, Any]:
     device = _torch_device(setting)
     from .peers.ceilings import measure
 
-    return measure(device, **({"copied": 1 << 20, "side": 64} if setting.small else {}))
+    sizes: dict[str, Any] = {"copied": 1 << 20, "side": 64} if setting.small else {}
+    return measure(device, **sizes)
 
 
 def kernels(setting: Setting) -> dict[str, Any]:
@@ -121,10 +118,10 @@ def diffusers_vae(setting: Setting) -> dict[str, Any]:
 def diffusers_clip(setting: Setting) -> dict[str, Any]:
     """A clip of the embedded model's checkpoint through diffusers' pipeline; keeps its frames."""
     device = _torch_device(setting)
-    from .gpu_loop import request
+    from .gpu_loop import embedded_checkpoint, request
     from .peers.diffusers_clip import clip
 
-    frames, figures = clip(_checkpoint(), request(small=setting.small), device)
+    frames, figures = clip(embedded_checkpoint(), request(small=setting.small), device)
     np.save(setting.reference, frames)
     return figures
 
@@ -132,15 +129,13 @@ def diffusers_clip(setting: Setting) -> dict[str, Any]:
 def export(setting: Setting) -> dict[str, Any]:
     """A bundle of Wan's denoiser with random weights, in fp16, for the parts after it."""
     device = _torch_device(setting)
-    from .peers.wan_checkpoint import write
+    from .gpu_loop import embedded_checkpoint
+    from .peers import wan_checkpoint
 
     checkpoint = setting.work / "wan-checkpoint"
-    write(checkpoint, _checkpoint(), TINY if setting.small else WAN_1_3B, device)
-    command = [sys.executable, "-P", "-m", "mutoscope", "export", "--precision", "fp16"]
-    command += ["--graphs", "denoiser", str(checkpoint), str(setting.bundle)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
+    layout = TINY if setting.small else WAN_1_3B
+    wan_checkpoint.write(checkpoint, embedded_checkpoint(), layout, device)
+    wan_checkpoint.export(checkpoint, setting.bundle, ("denoiser",), "fp16")
     megabytes = sum(path.stat().st_size for path in setting.bundle.iterdir()) / 1e6
     return {"megabytes": round(megabytes, 1)}
 
@@ -216,12 +211,6 @@ def _needs_backend(backend: str) -> None:
         what = found(backend)
         if not what["runs"]:
             raise SkippedError(what["reason"])
-
-
-def _checkpoint() -> Path:
-    if not CHECKPOINT.exists():
-        raise SkippedError("the embedded model's checkpoint is in the source tree alone")
-    return CHECKPOINT
 
 
 PARTS: Mapping[str, Callable[[Setting], dict[str, Any]]] = {

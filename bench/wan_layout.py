@@ -1,4 +1,4 @@
-"""How large Wan's denoiser is, and a clip for it: what every engine of it is measured by."""
+"""How large Wan's models are, and a clip for them: what every engine of them is measured by."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ class Layout:
 
 WAN_1_3B = Layout(heads=12, head_dim=128, layers=30, ffn_dim=8960, text_dim=4096)
 TINY = Layout(heads=2, head_dim=12, layers=2, ffn_dim=32, text_dim=16)
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """An encoder's dimensions, as `UMT5Config` takes them."""
+
+    d_model: int
+    num_heads: int
+    d_kv: int
+    d_ff: int
+    num_layers: int
+    vocab_size: int
+
+
+UMT5_XXL = TextLayout(4096, num_heads=64, d_kv=64, d_ff=10240, num_layers=24, vocab_size=256384)
 
 
 @dataclass(frozen=True)
@@ -58,3 +73,10 @@ def operations(layout: Layout, tokens: int, text: int = TEXT_TOKENS) -> float:
     own = 8 * tokens * d * d + 4 * tokens * tokens * d
     cross = 4 * tokens * d * d + 4 * text * d * d + 4 * tokens * text * d
     return float(layout.layers * (own + cross + 4 * tokens * d * layout.ffn_dim))
+
+
+def text_operations(layout: TextLayout, tokens: int = TEXT_TOKENS) -> float:
+    """Floating-point operations of one prompt: matrices, the gated layer's three, attentions."""
+    inner = layout.num_heads * layout.d_kv
+    matrices = 4 * layout.d_model * inner + 3 * layout.d_model * layout.d_ff
+    return float(layout.num_layers * (2 * tokens * matrices + 4 * tokens * tokens * inner))

@@ -17,7 +17,10 @@ NOT_PACKAGES = {"tests", "docs", "scripts", "build", "dist", "plugins"}
 PLUGINS = {"optimum/commands/register/register_mutoscope.py"}
 """What other packages find by its place: in the wheel outside of ours, in plugins/ here."""
 BUILDS_ENGINES = Path("engine", "backends", "tensorrt", "graph.py")
-TRAINING = {"torch", "transformers", "diffusers", "onnx", "onnxscript", "optimum"}
+TRAINING = {
+    "torch", "transformers", "diffusers", "onnx", "onnxscript", "optimum",
+    "openvino", "nncf", "matplotlib",
+}  # fmt: skip
 
 
 def sources() -> list[Path]:

@@ -1,7 +1,8 @@
-"""Whole clips of diffusers' `WanPipeline`, eager, in the precision of the checkpoint."""
+"""Whole clips of diffusers' `WanPipeline`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +12,35 @@ from numpy.typing import NDArray
 
 from .timing import device_memory_gb, peak_memory_gb, wall_seconds
 
+Frames = NDArray[np.uint8]
 
-def clip(
-    checkpoint: Path, request: dict[str, Any], device: str
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """The frames of a request, and what making them took.
+
+def opened(
+    checkpoint: Path,
+    request: dict[str, Any],
+    device: str,
+    *,
+    dtype: torch.dtype | None = None,
+    compiled: bool = False,
+) -> Callable[[], Frames]:
+    """What makes a clip each time it is called: uint8 (frames, height, width, 3).
 
     Args:
         checkpoint: in diffusers' format.
         request: fields of `Request`, its latents among them; the scheduler is the checkpoint's.
         device: "cuda" or "cpu".
-
-    Returns:
-        uint8 (frames, height, width, 3); then seconds (median of three clips, after one), and GB
-        (2^30 bytes) of device memory: what is taken at the end, and the most that tensors held.
+        dtype: of the weights; by default the checkpoint's.
+        compiled: the transformer goes through `torch.compile`.
     """
     from diffusers import WanPipeline
 
-    pipe: Any = WanPipeline.from_pretrained(checkpoint).to(device)
+    cast: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    pipe: Any = WanPipeline.from_pretrained(checkpoint, **cast).to(device)
     pipe.set_progress_bar_config(disable=True)
-    frames: list[Any] = []
+    if compiled:
+        pipe.transformer.compile()
 
-    def make() -> None:
+    def make() -> Frames:
         made = pipe(
             request["prompt"],
             negative_prompt=request["negative_prompt"],
@@ -44,11 +52,27 @@ def clip(
             latents=torch.from_numpy(request["latents"]).to(device),
             output_type="np",
         )
-        frames[:] = [made.frames[0]]
+        pictures: Frames = np.round(made.frames[0] * 255).astype(np.uint8)
+        return pictures
 
-    spent = wall_seconds(make, device, repetitions=3)
-    pictures: NDArray[np.uint8] = np.round(frames[0] * 255).astype(np.uint8)
-    return pictures, {
+    return make
+
+
+def clip(checkpoint: Path, request: dict[str, Any], device: str) -> tuple[Frames, dict[str, Any]]:
+    """The frames of a request, and what making them took; see `opened`.
+
+    Returns:
+        uint8 (frames, height, width, 3); then seconds (median of three clips, after one), and GB
+        (2^30 bytes) of device memory: what is taken at the end, and the most that tensors held.
+    """
+    make = opened(checkpoint, request, device)
+    frames: list[Frames] = []
+
+    def keep() -> None:
+        frames[:] = [make()]
+
+    spent = wall_seconds(keep, device, repetitions=3)
+    return frames[0], {
         "seconds": spent,
         "memory_in_use_gb": device_memory_gb(device),
         "peak_tensors_gb": peak_memory_gb(device),

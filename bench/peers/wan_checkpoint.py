@@ -1,14 +1,21 @@
-"""A checkpoint folder with random weights in Wan's layout, to export where none can be fetched."""
+"""Checkpoint folders with random weights in Wan's layout, to export where none can be fetched.
+
+One model of each is of Wan's own width; the others are only there because a checkpoint has them.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from ..wan_layout import Layout
+from ..wan_layout import TINY, Layout, TextLayout
 from .diffusers_wan import make_denoiser
 
 
@@ -26,3 +33,37 @@ def write(folder: Path, pattern: Path, layout: Layout, device: str) -> None:
     config = json.loads(path.read_text()) | {"d_model": layout.text_dim}
     path.write_text(json.dumps(config))
     make_denoiser(layout, device, torch.float16).save_pretrained(folder / "transformer")
+
+
+def write_text(folder: Path, pattern: Path, layout: TextLayout) -> None:
+    """Write a checkpoint with a text encoder of that layout, and a tiny denoiser that fits it."""
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    shutil.copytree(pattern, folder, ignore=shutil.ignore_patterns("transformer", "text_encoder"))
+    torch.manual_seed(0)
+    encoder = UMT5EncoderModel(UMT5Config(**asdict(layout)))
+    encoder.to(torch.float16).save_pretrained(folder / "text_encoder")
+    denoiser = make_denoiser(replace(TINY, text_dim=layout.d_model), "cpu", torch.float16)
+    denoiser.save_pretrained(folder / "transformer")
+
+
+def write_vae(folder: Path, pattern: Path, *, base: int = 96) -> None:
+    """Write a checkpoint with Wan 2.1's VAE; `base` is the width it is a multiple of."""
+    from diffusers import AutoencoderKLWan
+
+    shutil.copytree(pattern, folder, ignore=shutil.ignore_patterns("vae"))
+    torch.manual_seed(0)
+    AutoencoderKLWan(base_dim=base).to(torch.float16).save_pretrained(folder / "vae")
+
+
+def export(checkpoint: Path, bundle: Path, graphs: Sequence[str], precision: str) -> None:
+    """Export some graphs, in a process of its own.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    command = [sys.executable, "-P", "-m", "mutoscope", "export", "--precision", precision]
+    command += ["--graphs", ",".join(graphs), str(checkpoint), str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
