@@ -114,6 +114,12 @@ REQUEST = [
     _option("--seed", type=int, help="Of the initial noise; by default another each time."),
     _option("--scheduler", metavar="NAME", help="euler, unipc or dpmpp-2m."),
     _option("--shift", type=float, help="Of the sigmas; more spends more steps on noise."),
+    _option(
+        "--vae-tile",
+        type=int,
+        metavar="PIXELS",
+        help="Decode frames in tiles of this side: less memory, for large frames.",
+    ),
     _option("--image", metavar="FILE", help="The first frame: a PNG, JPEG or WebP."),
 ]
 
@@ -174,6 +180,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "seed",
         "scheduler",
         "shift",
+        "vae_tile",
         "image",
     )
     request = {name: options.pop(name) for name in names}

@@ -42,6 +42,7 @@ class Amount(click.ParamType[int]):
 @click.option("--frames", type=int, help="How many; 4n+1.")
 @click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--guidance", "guidance_scale", type=float, help="Guidance scale; 1 switches it off.")
+@click.option("--vae-tile", type=int, metavar="PIXELS", help="Side of the tiles of the VAE.")
 @click.option("--ram", type=Amount(), help="The machine's memory; by default this one's.")
 @click.option("--vram", type=Amount(), help="The GPU's memory; without it none is planned for.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

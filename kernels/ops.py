@@ -198,6 +198,43 @@ class Ops(PictureOps):
         arguments: list[Argument] = [first, np.int32(latents.shape[2]), _pixels(first), latents]
         self._for_each_channel("latent_frame_hold", first, arguments)
 
+    def take_tile(self, frame: DeviceArray, row: int, column: int, tile: DeviceArray) -> None:
+        """`kernels.tiles.take_tile`.
+
+        Args:
+            frame: float32 (…, rows, columns).
+            row: where the tile begins, and
+            column: likewise.
+            tile: float32 (…, height, width), the result.
+        """
+        arguments: list[Argument] = [frame, *_place(frame, tile, row, column), tile]
+        self.stream.launch("tiles", "tiles_take", _grid(tile), arguments)
+
+    def add_tile(
+        self,
+        canvas: DeviceArray,
+        tile: DeviceArray,
+        down: DeviceArray,
+        across: DeviceArray,
+        row: int,
+        column: int,
+    ) -> None:
+        """`kernels.tiles.add_tile`.
+
+        Args:
+            canvas: float32 (…, rows, columns).
+            tile: float32 (…, height, width).
+            down: float32 (height,).
+            across: float32 (width,).
+            row: of the canvas, where the tile's first lies, and
+            column: likewise.
+        """
+        expect_array("down", down, tile.shape[-2:-1])
+        expect_array("across", across, tile.shape[-1:])
+        place = _place(canvas, tile, row, column)
+        arguments: list[Argument] = [tile, down, across, *place, canvas]
+        self.stream.launch("tiles", "tiles_add", _grid(tile), arguments)
+
     def _for_each_channel(
         self, kernel: str, frame: DeviceArray, arguments: Sequence[Argument]
     ) -> None:
@@ -210,6 +247,25 @@ def _expect_frame(latents: DeviceArray, index: int, frame: DeviceArray) -> None:
     expect(0 <= index < frames, f"there is no latent frame {index} of {frames}")
     expect_array("latents", latents, (1, channels, frames, height, width))
     expect_array("frame", frame, (1, channels, 1, height, width))
+
+
+def _place(whole: DeviceArray, tile: DeviceArray, row: int, column: int) -> list[np.int32]:
+    """Rows and columns of the whole, the tile's place in it, and its own height and width."""
+    *planes, rows, columns = whole.shape
+    height, width = tile.shape[-2:]
+    expect_array("whole", whole, whole.shape)
+    expect_array("tile", tile, (*planes, height, width))
+    expect(
+        0 <= row <= rows - height and 0 <= column <= columns - width,
+        f"a tile of {height}x{width} at {row}, {column} is not within {rows}x{columns}",
+    )
+    return [np.int32(number) for number in (rows, columns, row, column, height, width)]
+
+
+def _grid(tile: DeviceArray) -> tuple[int, int]:
+    """A thread for every eight neighbours in a row of a plane."""
+    *planes, height, width = tile.shape
+    return blocks(height * -(-width // 8) * 8), math.prod(planes)
 
 
 def _pixels(frame: DeviceArray) -> np.int64:

@@ -20,6 +20,8 @@ from ..kernels.frames import latent_preview, to_rgb8
 from ..kernels.guided_step import guided_step
 from ..kernels.latents import hold_first, latent_frame
 from ..kernels.noise import standard_normal
+from ..kernels.tiles import add_tile, take_tile
+from .tiles import Span
 
 A = TypeVar("A")
 Array = NDArray[np.float32]
@@ -86,6 +88,15 @@ class Arithmetic(Protocol[A]):
     def latent_frame(self, latents: A, index: int, mean: A, std: A) -> A:
         """One frame, as the VAE's decoder takes it: (1, channels, 1, h, w), denormalized."""
 
+    def zeros(self, shape: tuple[int, ...]) -> A:
+        """An array of zeros."""
+
+    def take_tile(self, frame: A, row: Span, column: Span) -> A:
+        """A tile of a latent frame: `kernels.tiles.take_tile`."""
+
+    def add_tile(self, canvas: A, tile: A, row: Span, column: Span, scale: int) -> None:
+        """A decoded tile added to its place: `kernels.tiles.add_tile`."""
+
     def rgb8(self, frames: A) -> Pixels:
         """Decoded frames (1, 3, frames, height, width) on the host: (frames, height, width, 3)."""
 
@@ -150,6 +161,19 @@ class HostArithmetic:
     def latent_frame(self, latents: Array, index: int, mean: Array, std: Array) -> Array:
         """A new array."""
         return latent_frame(latents, index, mean, std)
+
+    def zeros(self, shape: tuple[int, ...]) -> Array:
+        """A new array."""
+        return np.zeros(shape, np.float32)
+
+    def take_tile(self, frame: Array, row: Span, column: Span) -> Array:
+        """A new array."""
+        return take_tile(frame, row.start, column.start, row.length, column.length)
+
+    def add_tile(self, canvas: Array, tile: Array, row: Span, column: Span, scale: int) -> None:
+        """In the canvas."""
+        place = scale * row.start, scale * column.start
+        add_tile(canvas, tile, row.weights, column.weights, *place)
 
     def rgb8(self, frames: Array) -> Pixels:
         """A new array."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..kernels.device import DeviceArray, Stream
 from ..kernels.ops import BLOCKS, Ops
 from .arithmetic import Array, Pixels, Prediction
+from .tiles import Span
 
 
 class DeviceArithmetic:
@@ -99,6 +100,24 @@ class DeviceArithmetic:
         output = self._empty((batch, channels, 1, *picture))
         self._ops.latent_frame(latents, index, mean, std, output)
         return output
+
+    def zeros(self, shape: tuple[int, ...]) -> DeviceArray:
+        """Copied from the host."""
+        return self.stream.upload(np.zeros(shape, np.float32))
+
+    def take_tile(self, frame: DeviceArray, row: Span, column: Span) -> DeviceArray:
+        """A new array."""
+        tile = self._empty((*frame.shape[:-2], row.length, column.length))
+        self._ops.take_tile(frame, row.start, column.start, tile)
+        return tile
+
+    def add_tile(
+        self, canvas: DeviceArray, tile: DeviceArray, row: Span, column: Span, scale: int
+    ) -> None:
+        """In the canvas."""
+        down, across = map(self.stream.upload, (row.weights, column.weights))
+        place = scale * row.start, scale * column.start
+        self._ops.add_tile(canvas, tile, down, across, *place)
 
     def rgb8(self, frames: DeviceArray) -> Pixels:
         """Made on the device, copied once."""

@@ -30,6 +30,7 @@ from .schedulers import get_scheduler
 from .step_cache import StepCache
 from .stream import Step, Stream
 from .text import Tokenizer
+from .tiles import Tiling
 
 Array = NDArray[np.float32]
 GRAPHS = ("text_encoder", "denoiser", "vae_decoder_first", "vae_decoder_next")
@@ -176,13 +177,20 @@ class Pipeline(Closing):
         )
         return self._arithmetic.array(pad(embedding, self.bundle.manifest.text.max_tokens))
 
-    def _decode(self, latents: Any) -> Iterator[NDArray[np.uint8]]:
+    def _decode(self, latents: Any, tile: int = 0) -> Iterator[NDArray[np.uint8]]:
         arithmetic = self._arithmetic
         mean, std = map(arithmetic.array, (self._mean, self._std))
         frames = (
             arithmetic.latent_frame(latents, index, mean, std) for index in range(latents.shape[2])
         )
-        return vae.decode(self._open_decoder, frames, arithmetic.rgb8)
+        scale = self.bundle.manifest.latents.spatial_compression
+        height, width = latents.shape[-2:]
+        if 0 < tile < scale * max(height, width):
+            tiling = Tiling.of(height, width, tile, scale)
+            decoded = vae.decode_tiled(self.sessions, list(frames), tiling, arithmetic)
+        else:
+            decoded = vae.decode(self._open_decoder, frames)
+        return map(arithmetic.rgb8, decoded)
 
     def _open_decoder(self, name: str) -> Session:
         for other in GRAPHS[2:]:
@@ -198,7 +206,7 @@ class Pipeline(Closing):
 
     def _render(self, latents: Any, account: Record, target: Destination | None) -> Clip:
         self.sessions.done(*DENOISERS)
-        pieces = account.timed("vae", self._decode(latents))
+        pieces = account.timed("vae", self._decode(latents, account.settings["vae_tile"]))
         if target is not None:
             return Clip(account, path=target.write(pieces))
         frames = np.concatenate(list(pieces))

@@ -85,8 +85,11 @@ class Plan:
 
     def _ram(self, opened: dict[str, Needs]) -> int:
         engines = sum(n.cpu.weights + n.cpu.arena + NODE * n.nodes for n in opened.values())
-        numbers = 3 * self.settings.width * self.settings.height * min(self.settings.frames, 4)
-        return PROCESS + engines + 4 * PICTURES * numbers
+        frame = 3 * self.settings.width * self.settings.height
+        pictures = PICTURES * min(self.settings.frames, 4)
+        if self.settings.vae_tile and "vae_decoder_next" in opened:
+            pictures += self.settings.frames
+        return PROCESS + engines + 4 * frame * pictures
 
     @property
     def engines(self) -> int:
@@ -127,6 +130,10 @@ def make_plan(bundle: Bundle, settings: Settings, machine: Machine) -> Plan:
 
     def needed(name: str, runs: int) -> Needs:
         own = {**axes, "batch": 2} if batched and name == "denoiser" else axes
+        if settings.vae_tile and name.startswith("vae_decoder"):
+            side = settings.vae_tile // manifest.latents.spatial_compression
+            tile = {"latent_height": min(height, side), "latent_width": min(width, side)}
+            own = {**axes, **tile}
         return needs(bundle, name, own, min(runs, ENOUGH_RUNS))
 
     stages = tuple(
@@ -149,7 +156,7 @@ def _runs(manifest: Manifest, settings: Settings, *, batched: bool) -> list[dict
         {name: further if name == "vae_encoder_next" else 1 for name in image},
         {"denoiser": settings.steps * (1 + settings.guided - batched)},
         {"vae_decoder_first": 1, "vae_decoder_next": min(further, 1)},  # whose caches it holds
-        {"vae_decoder_next": further},
+        {"vae_decoder_first": settings.vae_tile and 1, "vae_decoder_next": further},
     ]
 
 
@@ -165,5 +172,6 @@ def advice(plan: Plan) -> list[str]:
         tips.append("the text encoder on the CPU and the rest on the GPU (not built yet)")
     else:
         tips.append("a GPU, whose attention keeps no scores: --vram tells what it would need")
-    tips.append("tiles in the VAE (not built yet)")
+    if not plan.settings.vae_tile:
+        tips.append("--vae-tile 256, frames decoded in tiles")
     return tips

@@ -18,6 +18,7 @@ from . import checks
 from .image import Image, read_image
 from .schedulers import SCHEDULERS
 from .text import clean
+from .tiles import OVERLAP
 
 MAX_PROMPT = 100_000
 MAX_SEED = 2**64 - 1
@@ -45,6 +46,8 @@ class Request:
         seed: of the initial noise; by default another one each time.
         scheduler: `euler`, `unipc` or `dpmpp-2m`.
         shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
+        vae_tile: the side in pixels of the tiles that frames are decoded in; less memory for large
+            ones. By default 0: whole frames.
         latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
             by default drawn from the seed.
         image: what the clip begins with: a PNG, JPEG or WebP file, or uint8 (height, width, 3); it
@@ -66,6 +69,7 @@ class Request:
     seed: int | None = None
     scheduler: str | None = None
     shift: float | None = None
+    vae_tile: int | None = None
     latents: NDArray[np.float32] | None = None
     image: str | os.PathLike[str] | NDArray[np.uint8] | None = None
 
@@ -105,6 +109,7 @@ class Settings:
     seed: int
     scheduler: str
     shift: float
+    vae_tile: int
     latents: NDArray[np.float32] | None
     image: Image | None
     latent_shape: tuple[int, ...]
@@ -162,6 +167,7 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
         scheduler=_scheduler(asked["scheduler"]),
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
+        vae_tile=_tile(asked["vae_tile"], manifest),
         latents=_latents(request.latents, shape),
         image=_image(request.image, manifest, width, height),
         latent_shape=shape,
@@ -203,6 +209,7 @@ def _defaults(manifest: Manifest) -> dict[str, Any]:
         "shift": manifest.scheduler.shift,
         "guidance_interval": (0.0, 1.0),
         "step_cache": 0.0,
+        "vae_tile": 0,
         "seed": secrets.randbits(32),
     }
 
@@ -224,6 +231,16 @@ def _scheduler(name: Any) -> str:
     if known not in SCHEDULERS:
         raise UserError(unknown("scheduler", known, SCHEDULERS))
     return known
+
+
+def _tile(value: Any, manifest: Manifest) -> int:
+    scale = manifest.latents.spatial_compression
+    side = checks.integer("vae_tile", value, 0, max(manifest.limits.max_width, OVERLAP * scale))
+    if side and (side % scale or side < OVERLAP * scale):
+        raise UserError(
+            f"vae_tile must be a multiple of {scale} and at least {OVERLAP * scale}, not {side}"
+        )
+    return side
 
 
 def _second_guidance(request: Request, manifest: Manifest, first: float) -> float | None:

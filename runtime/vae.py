@@ -1,11 +1,11 @@
 """Latents → frames, a latent frame at a time, and an image → latents.
 
-Memory does not grow with the length of the clip.
+Memory does not grow with the length of the clip, but for a clip that is decoded in tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from ..engine import Session, Tensor
 from ..kernels.frames import from_rgb8
+from .arithmetic import A, Arithmetic
+from .tiles import Tiling
 
 CACHE_OUT = "new_"
 
 
-def decode(
-    open_graph: Callable[[str], Session],
-    latent_frames: Iterable[Tensor],
-    show: Callable[[Any], NDArray[np.uint8]],
-) -> Iterator[NDArray[np.uint8]]:
+def decode(open_graph: Callable[[str], Session], latent_frames: Iterable[Any]) -> Iterator[Any]:
     """Decode a clip: one frame from the first latent frame, several from each later one.
 
     The VAE is causal. What its convolutions need of earlier frames is a cache that one run gives
@@ -30,17 +28,41 @@ def decode(
     Args:
         open_graph: gives the session of `vae_decoder_first` and of `vae_decoder_next`.
         latent_frames: each (1, channels, 1, height, width), in the VAE's own space.
-        show: makes pictures of what a run gives, (1, 3, frames, height, width) in [-1, 1].
 
     Yields:
-        uint8 (frames, height, width, 3).
+        (1, 3, frames, height, width) in [-1, 1].
     """
     cache: dict[str, Tensor] = {}
     for index, latents in enumerate(latent_frames):
         session = open_graph("vae_decoder_next" if index else "vae_decoder_first")
         outputs = session.run({"latents": latents, **cache})
-        yield show(outputs.pop("frames"))
+        yield outputs.pop("frames")
         cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
+
+
+def decode_tiled(
+    open_graph: Callable[[str], Session],
+    latent_frames: Sequence[Any],
+    tiling: Tiling,
+    arithmetic: Arithmetic[A],
+) -> Iterator[A]:
+    """The same a tile at a time, each from its first frame to its last; then frame by frame.
+
+    The caches and all that lives in a run are a tile's. What is held of the clip is its frames, in
+    float32. Blending and order are diffusers' `AutoencoderKLWan.tiled_decode`'s, but for tiles of
+    one size and weights that add up to 1 in the corners too.
+    """
+    size = [tiling.scale * side for side in latent_frames[0].shape[-2:]]
+    canvases: list[A] = []
+    for row, column in tiling.tiles:
+        tiles = (arithmetic.take_tile(frame, row, column) for frame in latent_frames)
+        for index, tile in enumerate(decode(open_graph, tiles)):
+            if index == len(canvases):
+                canvases.append(arithmetic.zeros((*tile.shape[:-2], *size)))
+            arithmetic.add_tile(canvases[index], tile, row, column, tiling.scale)
+    canvases.reverse()
+    while canvases:
+        yield canvases.pop()
 
 
 def encode(

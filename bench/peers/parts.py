@@ -106,7 +106,7 @@ def vae(setting: Setting) -> Figures:
         pieces = np.split(latents, latents.shape[2], axis=2)
 
         def run() -> Array:
-            return np.concatenate(list(runtime_vae.decode(sessions, pieces, np.asarray)), axis=2)
+            return np.concatenate(list(runtime_vae.decode(sessions, pieces)), axis=2)
 
         return Opened(run, partial(_rest, sessions))
 

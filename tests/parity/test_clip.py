@@ -108,3 +108,23 @@ def test_adherence_is_the_references(pipe: Pipeline, reference: Any) -> None:
             scores.append(score(frames, scene, PLAIN))
     for attribute, tally in aggregate(theirs).tallies.items():
         assert abs(aggregate(ours).tallies[attribute].fraction - tally.fraction) <= 0.02
+
+
+def test_tiles_lose_no_more_than_diffusers_own(pipe: Pipeline, reference: Any) -> None:
+    """Both blend tiles of 64 pixels that share 16; each is compared with its whole frames."""
+    options: dict[str, Any] = {"width": 144, "height": 112, "frames": 9, "steps": 4}
+    whole, theirs = both(pipe, reference, **options)
+    assert psnr(whole, theirs) >= FLOOR_DB
+    size = {f"tile_sample_min_{side}": 64 for side in ("height", "width")}
+    stride = {f"tile_sample_stride_{side}": 48 for side in ("height", "width")}
+    reference.vae.enable_tiling(**size, **stride)
+    try:
+        _, theirs_tiled = both(pipe, reference, **options)
+    finally:
+        reference.vae.disable_tiling()
+    shape = (1, 16, 3, options["height"] // 8, options["width"] // 8)
+    given = {**options, "latents": standard_normal(5, shape), "scheduler": "euler", "shift": 3.0}
+    tiled = pipe(PROMPT, negative_prompt="", guidance_scale=4.0, vae_tile=64, **given).frames
+    ours, diffusers_loss = psnr(tiled, whole), psnr(theirs_tiled, theirs)
+    assert 20 < diffusers_loss < 60
+    assert ours >= diffusers_loss - 0.5

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mutoscope.runtime.arithmetic import HostArithmetic, Prediction, arithmetic_on
+from mutoscope.runtime.tiles import spans
 
 SHAPES = [(1, 4, 2, 5, 7), (1, 16, 3, 8, 6), (1, 3, 1, 2, 2)]
 HOST = HostArithmetic()
@@ -87,6 +88,20 @@ def test_frames_of_latents(device: Any, shape: tuple[int, ...]) -> None:
         got = device.latent_frame(held, index, device.array(mean), device.array(std))
         wanted = HOST.latent_frame(HOST.hold(latents, first), index, mean, std)
         assert same(device, got, wanted)
+
+
+def test_tiles_are_taken_and_added(device: Any) -> None:
+    frame, canvas, scale = random(1, 4, 1, 9, 13), random(1, 3, 2, 18, 26, seed=1), 2
+    there, below = device.array(frame), device.array(canvas)
+    for row in spans(9, 5, scale):
+        for column in spans(13, 5, scale):
+            got = device.take_tile(there, row, column)
+            assert same(device, got, HOST.take_tile(frame, row, column))
+            tile = random(1, 3, 2, scale * row.length, scale * column.length, seed=row.start)
+            device.add_tile(below, device.array(tile), row, column, scale)
+            HOST.add_tile(canvas, tile, row, column, scale)
+    assert same(device, below, canvas)
+    assert same(device, device.zeros((2, 3)), np.zeros((2, 3), np.float32))
 
 
 def test_pictures(device: Any) -> None:

@@ -77,6 +77,20 @@ def test_engines_are_closed_where_they_are_needed_no_more(
         ]
 
 
+def test_tiles_go_through_the_decoder_one_by_one(pipe: Pipeline) -> None:
+    clip = pipe("a red circle", frames=9, width=96, height=32, vae_tile=64)
+    assert clip.frames.shape == (9, 32, 96, 3)
+    # 12 latents across in tiles of 8; one row of them
+    assert pipe.sessions("vae_decoder_first").runs == 2
+    assert pipe.sessions("vae_decoder_next").runs == 4
+    assert clip.record.settings["vae_tile"] == 64
+
+
+def test_a_frame_no_larger_than_a_tile_stays_whole(pipe: Pipeline) -> None:
+    pipe("a red circle", frames=1, width=64, height=32, vae_tile=64)
+    assert pipe.sessions("vae_decoder_first").runs == 1
+
+
 def test_no_guidance_needs_no_negative_prompt(
     pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

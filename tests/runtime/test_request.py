@@ -44,6 +44,7 @@ def test_defaults(bundle: Bundle) -> None:
         "step_cache": 0,
         "scheduler": "euler",
         "shift": 3.0,
+        "vae_tile": 0,
     }
     assert settings.latent_shape == (1, 4, 2, 4, 4)
     assert settings.guided
@@ -82,6 +83,9 @@ def test_given_values_win(bundle: Bundle) -> None:
         ({"guidance_interval": (0, 1.5)}, "guidance_interval must be 0 or more and at most 1, not"),
         ({"guidance_interval": (1, 0)}, "guidance_interval must begin before it ends, not at 1 an"),
         ({"step_cache": -0.1}, "step_cache must be 0 or more and at most 10, not -0.1"),
+        ({"vae_tile": 100}, "vae_tile must be a multiple of 8 and at least 32, not 100"),
+        ({"vae_tile": 24}, "vae_tile must be a multiple of 8 and at least 32, not 24"),
+        ({"vae_tile": 9999}, "vae_tile must be between 0 and 512, not 9999"),
         ({"seed": -1}, "seed must be between 0 and 18446744073709551615, not -1"),
         (
             {"scheduler": "eular"},

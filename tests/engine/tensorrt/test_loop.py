@@ -22,6 +22,8 @@ from mutoscope.runtime.pipeline import Pipeline
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 OPTIONS: dict[str, Any] = {"width": 48, "height": 32, "frames": 9, "steps": 3, "seed": 5}
 PROMPT = "a red circle moves left to right"
+SIZES = [LatentSize(3, 4, 6), LatentSize(3, 4, 4)]
+"""Of the clip, and of a tile."""
 FEW = 64
 """Bytes: timesteps and coefficients of a step."""
 
@@ -32,7 +34,7 @@ def pipe(recorder: Any, onnx_model: Callable[[Bundle, str], Any]) -> Iterator[Pi
     models = {name: onnx_model(bundle, name) for name in bundle.manifest.graphs}
     recorder.model = models.__getitem__
     for name in models:
-        spec = describe(TENSORRT_RTX, bundle, name, [LatentSize(3, 4, 6)], ["sm_89"])
+        spec = describe(TENSORRT_RTX, bundle, name, SIZES, ["sm_89"])
         built = Built(name.encode(), "", {}, 0.0, 0.0)
         EngineStore().get(spec, "mini", lambda built=built: built)
     with mutoscope.load(backend="tensorrt-rtx") as opened:
@@ -70,6 +72,13 @@ def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     for step, wanted in zip(stream, other, strict=True):
         assert step.latents.tobytes() == wanted.latents.tobytes()
     assert stream.record.foretold_steps == other.record.foretold_steps == [3, 4]
+
+
+def test_tiles_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
+    options = {**OPTIONS, "vae_tile": 32}
+    clips = [pipeline(PROMPT, **options).frames for pipeline in (pipe, plain)]
+    np.testing.assert_array_equal(*clips)
+    assert (clips[0] != plain(PROMPT, **OPTIONS).frames).any()
 
 
 def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: Any) -> None:
