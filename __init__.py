@@ -40,6 +40,7 @@ def load(
     precision: str | None = None,
     threads: int | None = None,
     loras: Mapping[str | os.PathLike[str], float] | None = None,
+    text_backend: str | None = None,
     keep_open: bool = True,
 ) -> Pipeline:
     """Open a bundle as a pipeline.
@@ -51,6 +52,8 @@ def load(
         threads: CPU threads; by default all cores.
         loras: files (safetensors) and their scales, e.g. `{"pixel-art.safetensors": 0.8}`: what
             they say is added to the denoiser's weights. `Pipeline.set_loras` changes them.
+        text_backend: what runs the text encoder, if something else: `onnxruntime` keeps it on the
+            CPU, and its weights out of a GPU's memory.
         keep_open: whether engines wait for the next clip; else each is closed as soon as a clip
             needs it no more, which takes less memory and opens them again for the next.
 
@@ -73,7 +76,8 @@ def load(
             f"make one with: mutoscope export CHECKPOINT BUNDLE --precision {precision}"
         )
     options = EngineOptions(threads, open_loras(loras or {}))
-    return Pipeline(opened, Sessions(opened, backend, options, keep_open=keep_open))
+    sessions = Sessions(opened, backend, options, text_backend=text_backend, keep_open=keep_open)
+    return Pipeline(opened, sessions)
 
 
 def __getattr__(name: str) -> Any:

@@ -117,6 +117,7 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
         "guidance_scale_2": "guidance-2",
         "negative_prompt": "negative",
         "step_cache": "step-cache",
+        "text_backend": "text-backend",
         "vae_tile": "vae-tile",
     }
     values = {**engine, **request}

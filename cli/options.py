@@ -126,6 +126,10 @@ REQUEST = [
 ENGINE = [
     _option("--bundle", metavar="DIR", help="An exported model; by default the embedded one."),
     _option("--backend", default="onnxruntime", show_default=True, help="Runs the engines."),
+    _option(
+        "--text-backend",
+        help="Runs the text encoder, if another one: onnxruntime keeps it on the CPU.",
+    ),
     _option("--precision", help="What the bundle must have, e.g. fp32."),
     _option("--threads", type=int, help="CPU threads; by default all cores."),
     _option(
@@ -165,10 +169,11 @@ def sweep_options(function: Function) -> Function:
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the arguments of `load` and of a request out of a command's options."""
-    engine = {name: options.pop(name) for name in ("bundle", "backend", "precision", "threads")}
+    names = ("bundle", "backend", "text_backend", "precision", "threads")
+    engine = {name: options.pop(name) for name in names}
     engine["loras"] = _once(options.pop("loras"))
     width, height = options.pop("size") or (None, None)
-    names = (
+    fields = (
         "frames",
         "fps",
         "steps",
@@ -183,7 +188,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "vae_tile",
         "image",
     )
-    request = {name: options.pop(name) for name in names}
+    request = {name: options.pop(name) for name in fields}
     return engine, {"width": width, "height": height, **request}
 
 

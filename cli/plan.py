@@ -87,7 +87,9 @@ def facts(plan: Plan) -> dict[str, Any]:
         "engines_mb": _mb(plan.engines),
         "build_ram_mb": _mb(plan.build_ram),
         "machine": {"ram_mb": _mb(machine.ram), "vram_mb": machine.vram and _mb(machine.vram)},
+        "vram_without_text_mb": _mb(plan.vram_without_text),
         "backend": plan.backend,
+        "text_backend": plan.text_backend,
         "advice": [] if plan.backend else advice(plan),
     }
 
@@ -105,6 +107,7 @@ def lines(plan: Plan) -> list[str]:
         f"onnxruntime, CPU: {_mb(plan.ram)} MB of {_mb(plan.machine.ram)} MB",
         f"onnxruntime, CPU, engines kept open for more clips: {_mb(plan.ram_kept_open)} MB",
         f"tensorrt-rtx, GPU: {_mb(plan.vram)} MB" + _of_the_gpu(plan) + ", an estimate",
+        f"the same, text encoder on the CPU: {_mb(plan.vram_without_text)} MB",
         f"disk: bundle {_mb(plan.disk)} MB, TensorRT engines about {engines} MB",
         f"memory to build those: roughly {build} MB",
         _verdict(plan),
@@ -116,7 +119,8 @@ def _verdict(plan: Plan) -> str:
         return "fits nowhere"
     if plan.backend == ONNXRUNTIME:
         return "fits: --backend onnxruntime"
-    return "fits: mutoscope build, then --backend tensorrt-rtx (which no GPU has run yet)"
+    text = f" --text-backend {plan.text_backend}" if plan.text_backend else ""
+    return f"fits: mutoscope build, then --backend tensorrt-rtx{text} (which no GPU has run yet)"
 
 
 def _guidance(plan: Plan) -> str:

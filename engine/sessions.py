@@ -14,6 +14,8 @@ from .session import Session
 if TYPE_CHECKING:
     from .lora import Lora
 
+TEXT_ENCODER = "text_encoder"
+
 
 class Sessions(Closing):
     """Opens each graph once, keeps it until it is released, and closes all of them at the end.
@@ -21,18 +23,27 @@ class Sessions(Closing):
     Attributes:
         bundle: whose graphs.
         backend: the name of the backend that opens them.
+        text_backend: of the one that opens the text encoder.
         options: how.
         keep_open: whether engines that have done their part in a clip wait for the next one.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: str, options: EngineOptions, *, keep_open: bool = True
+        self,
+        bundle: Bundle,
+        backend: str,
+        options: EngineOptions,
+        *,
+        text_backend: str | None = None,
+        keep_open: bool = True,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
+        self.text_backend = text_backend or backend
         self.options = options
         self.keep_open = keep_open
         self._opener = find_backend(backend)
+        self._text_opener = find_backend(self.text_backend)
         self._opened: dict[str, Session] = {}
         check_loras(bundle, backend, options.loras)
 
@@ -63,8 +74,10 @@ class Sessions(Closing):
     def __call__(self, name: str) -> Session:
         """The session of the graph of that name."""
         if name not in self._opened:
-            options = dataclasses.replace(self.options, stream=self.stream)
-            self._opened[name] = self._opener.open_session(self.bundle, name, options)
+            opener = self._text_opener if name == TEXT_ENCODER else self._opener
+            stream = self.stream if hasattr(opener, "open_stream") else None
+            options = dataclasses.replace(self.options, stream=stream)
+            self._opened[name] = opener.open_session(self.bundle, name, options)
         return self._opened[name]
 
     def release(self, name: str) -> None:

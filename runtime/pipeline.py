@@ -50,7 +50,7 @@ class Pipeline(Closing):
         self.sessions = sessions
         text, latents = bundle.manifest.text, bundle.manifest.latents
         self.tokenizer = Tokenizer(bundle.file(text.tokenizer), text.max_tokens)
-        identity = " ".join([bundle.sha256, sessions.backend, *record.versions().values()])
+        identity = " ".join([bundle.sha256, sessions.text_backend, *record.versions().values()])
         self._embeddings = EmbeddingCache(cache_folder("prompts"), identity, text.embedding_dim)
         self._mean = np.asarray(latents.mean, np.float32)
         self._std = np.asarray(latents.std, np.float32)

@@ -49,7 +49,8 @@ class Plan:
         machine: what there is.
         precision: of the bundle.
         batched: whether the two predictions of a step go through at once.
-        stages: the graphs that are open at one time, stage by stage, and what each takes.
+        stages: the graphs that are open at one time, stage by stage, and what each takes; the text
+            encoder's is the first.
         disk: of the bundle.
     """
 
@@ -78,10 +79,12 @@ class Plan:
     @property
     def vram(self) -> int:
         """Weights and working memory on a GPU at its peak: an estimate, none has run them."""
-        return max(
-            sum(n.gpu.weights + n.gpu.live + n.inputs for n in stage.values())
-            for stage in self.stages
-        )
+        return max(map(_vram, self.stages))
+
+    @property
+    def vram_without_text(self) -> int:
+        """The same where the text encoder runs on the CPU."""
+        return max(map(_vram, self.stages[1:]))
 
     def _ram(self, opened: dict[str, Needs]) -> int:
         engines = sum(n.cpu.weights + n.cpu.arena + NODE * n.nodes for n in opened.values())
@@ -106,7 +109,21 @@ class Plan:
         """Where it fits: on the GPU where one is named, else on the CPU, else nowhere."""
         if self.machine.vram is not None and self.vram <= self.machine.vram:
             return TENSORRT
+        if self.text_backend is not None:
+            return TENSORRT
         return ONNXRUNTIME if self.ram <= self.machine.ram else None
+
+    @property
+    def text_backend(self) -> str | None:
+        """What has to run the text encoder, where the rest alone fits on the GPU."""
+        if self.machine.vram is None or self.vram <= self.machine.vram:
+            return None
+        fits = self.vram_without_text <= self.machine.vram
+        return ONNXRUNTIME if fits and self._ram(self.stages[0]) <= self.machine.ram else None
+
+
+def _vram(stage: dict[str, Needs]) -> int:
+    return sum(n.gpu.weights + n.gpu.live + n.inputs for n in stage.values())
 
 
 def make_plan(bundle: Bundle, settings: Settings, machine: Machine) -> Plan:
@@ -169,7 +186,6 @@ def advice(plan: Plan) -> list[str]:
         if plan.precision == "fp32":
             tips.append("mutoscope export --precision fp16, about half on a GPU")
         tips.append("mutoscope build --weight-streaming (builds; has not run on a GPU yet)")
-        tips.append("the text encoder on the CPU and the rest on the GPU (not built yet)")
     else:
         tips.append("a GPU, whose attention keeps no scores: --vram tells what it would need")
     if not plan.settings.vae_tile:

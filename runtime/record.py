@@ -26,6 +26,7 @@ class Record:
         bundle: name, family, precision, and the sha256 that identifies the bundle.
         loras: of each LoRA name, sha256 and scale.
         backend: what ran it.
+        text_backend: what ran its text encoder.
         versions: of Python and of the packages that had a part in it.
         seconds: per stage: `text`, `open` (the denoiser; a second one opens in the step that first
             needs it), `image` (encoding the one that is given), `denoise`, `vae`, `encode` (what
@@ -41,6 +42,7 @@ class Record:
     bundle: dict[str, Any]
     loras: list[dict[str, Any]]
     backend: str
+    text_backend: str
     versions: dict[str, str]
     seconds: dict[str, float] = field(default_factory=dict)
     step_seconds: list[float] = field(default_factory=list)
@@ -82,6 +84,7 @@ class Record:
             "bundle": self.bundle,
             "loras": self.loras,
             "backend": self.backend,
+            "text_backend": self.text_backend,
             "versions": self.versions,
         }
 
@@ -108,6 +111,7 @@ def start(settings: dict[str, Any], sessions: Sessions) -> Record:
         },
         loras=[lora.record() for lora in sessions.options.loras],
         backend=sessions.backend,
+        text_backend=sessions.text_backend,
         versions=versions(),
     )
 

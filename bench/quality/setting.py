@@ -24,6 +24,7 @@ class Setting:
     Attributes:
         bundle: its folder; by default the embedded one.
         backend: what runs the engines.
+        text_backend: what runs the text encoder, if something else.
         precision: what the bundle must have; by default whatever it has.
         threads: CPU threads; by default all cores.
         loras: files and their scales, as `load` takes them.
@@ -32,6 +33,7 @@ class Setting:
 
     bundle: str | os.PathLike[str] | None = None
     backend: str = "onnxruntime"
+    text_backend: str | None = None
     precision: str | None = None
     threads: int | None = None
     loras: Mapping[str, float] = field(default_factory=dict)
@@ -100,6 +102,7 @@ class Opener:
 
         engine: dict[str, Any] = {
             "backend": setting.backend,
+            "text_backend": setting.text_backend,
             "precision": setting.precision,
             "threads": setting.threads,
         }
@@ -107,7 +110,8 @@ class Opener:
         given = setting.bundle, *engine.values(), loras
         if given not in self._opened:
             pipe = load(setting.bundle, **engine, loras=dict(loras))
-            same = pipe.bundle.sha256, setting.backend, setting.threads, loras
+            engines = setting.backend, setting.text_backend, setting.threads
+            same = pipe.bundle.sha256, engines, loras
             self._opened[given] = self._distinct.setdefault(same, pipe)
         return self._opened[given]
 
@@ -119,6 +123,7 @@ def best(variants: Sequence[Variant], settings: Sequence[Setting]) -> Setting:
     return Setting(
         chosen.bundle,
         chosen.backend,
+        chosen.text_backend,
         threads=chosen.threads,
         loras=chosen.loras,
         options={"steps": REFERENCE_STEPS},

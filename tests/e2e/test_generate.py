@@ -48,7 +48,8 @@ def test_record_beside_and_inside(run: Run, folder: Path) -> None:
     assert beside["output"]["codec"] == "h264"
     inspected = json.loads(run("inspect", "clip.mp4", "--json").out)
     assert inspected["made"] == {
-        name: beside[name] for name in ("settings", "bundle", "loras", "backend", "versions")
+        name: beside[name]
+        for name in ("settings", "bundle", "loras", "backend", "text_backend", "versions")
     }
 
 

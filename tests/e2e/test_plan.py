@@ -6,12 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mutoscope
 import pytest
-from mutoscope.cli.plan import Amount
+from mutoscope.cli.plan import Amount, lines
+from mutoscope.engine import Bundle
+from mutoscope.runtime.plan import Machine, make_plan
+from mutoscope.runtime.request import Request, settle
 
 pytestmark = pytest.mark.e2e
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -70,9 +74,27 @@ def test_table(run: Run) -> None:
 def test_a_gpu_that_it_fits_on_comes_first(run: Run) -> None:
     told = json.loads(run("plan", EMBEDDED, "--vram", "2GB", "--json").out)
     assert (told["backend"], told["machine"]["vram_mb"]) == ("tensorrt-rtx", 2048)
+    assert told["text_backend"] is None
     assert (
         json.loads(run("plan", EMBEDDED, "--vram", "2MB", "--json").out)["backend"] == "onnxruntime"
     )
+
+
+def test_a_text_encoder_too_large_for_the_gpu_stays_on_the_cpu() -> None:
+    bundle = Bundle.open(EMBEDDED)
+    settings = settle(Request(prompt="any"), bundle.manifest)
+    small = make_plan(bundle, settings, Machine(ram=8 << 30, vram=1 << 30))
+    (name, needs), *_ = small.stages[0].items()
+    large = replace(needs, gpu=replace(needs.gpu, weights=2 << 30))
+    plan = replace(small, stages=({name: large}, *small.stages[1:]))
+    assert (name, small.text_backend) == ("text_encoder", None)
+    assert plan.vram_without_text < 1 << 30 < plan.vram
+    assert (plan.backend, plan.text_backend) == ("tensorrt-rtx", "onnxruntime")
+    assert lines(plan)[-1].startswith(
+        "fits: mutoscope build, then --backend tensorrt-rtx --text-backend onnxruntime"
+    )
+    without_ram = replace(plan, machine=Machine(ram=1 << 20, vram=1 << 30))
+    assert (without_ram.backend, without_ram.text_backend) == (None, None)
 
 
 def test_what_fits_nowhere_is_refused(run: Run) -> None:
@@ -87,7 +109,7 @@ def test_what_fits_nowhere_is_refused(run: Run) -> None:
         f"the clip needs {told['ram_mb']} MB on the CPU, 512.0 MB are there, and "
         f"{told['vram_mb']} MB on the GPU, 102.4 MB are there; what would help: a smaller --size or"
     )
-    assert "the text encoder on the CPU and the rest on the GPU (not built yet)" in done.error
+    assert "--vae-tile 256" in done.error
 
 
 def test_more_takes_more(run: Run) -> None:

@@ -74,6 +74,17 @@ def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     assert stream.record.foretold_steps == other.record.foretold_steps == [3, 4]
 
 
+def test_the_text_encoder_may_stay_on_the_cpu(
+    pipe: Pipeline, plain: Pipeline, recorder: Any
+) -> None:
+    with mutoscope.load(backend="tensorrt-rtx", text_backend="onnxruntime") as mixed:
+        clip = mixed(PROMPT, **OPTIONS)
+        assert type(mixed.sessions("text_encoder")) is type(plain.sessions("text_encoder"))
+        assert type(mixed.sessions("denoiser")) is type(pipe.sessions("denoiser"))
+    assert (clip.record.backend, clip.record.text_backend) == ("tensorrt-rtx", "onnxruntime")
+    np.testing.assert_array_equal(clip.frames, plain(PROMPT, **OPTIONS).frames)
+
+
 def test_tiles_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     options = {**OPTIONS, "vae_tile": 32}
     clips = [pipeline(PROMPT, **options).frames for pipeline in (pipe, plain)]
