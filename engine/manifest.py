@@ -169,6 +169,20 @@ class Check(_Record, frozen=True, kw_only=True):
     passed: bool
 
 
+class QuantizationSpec(_Record, frozen=True, kw_only=True):
+    """What `mutoscope quantize` did.
+
+    Attributes:
+        source: the sha256 of the `bundle.json` that it began with.
+        backend: which the graphs are for.
+        formats: by graph, the formats of its products by their kind; all others are as they were.
+    """
+
+    source: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    backend: Name
+    formats: dict[Name, dict[Name, Name]]
+
+
 class Manifest(_Record, frozen=True, kw_only=True):
     """The whole of `bundle.json`."""
 
@@ -186,6 +200,7 @@ class Manifest(_Record, frozen=True, kw_only=True):
     defaults: Defaults
     limits: Limits
     checks: tuple[Check, ...] = ()
+    quantization: QuantizationSpec | None = None
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, bytes]:

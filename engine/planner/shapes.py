@@ -85,6 +85,12 @@ def _matmul(node: Node, given: Inputs) -> list[Value]:
     return [Value((*batch, left.shape[-2], right.shape[-1]), left.code)]
 
 
+def _matmul_in_blocks(node: Node, given: Inputs) -> list[Value]:
+    """ONNX Runtime's MatMulNBits: the matrix is packed, its width stands in the node."""
+    left = need(given[0])
+    return [Value((*left.shape[:-1], node.attributes["N"]), left.code)]
+
+
 def _gemm(node: Node, given: Inputs) -> list[Value]:
     left, right = need(given[0]), need(given[1])
     rows = left.shape[1 if node.attributes.get("transA") else 0]
@@ -152,8 +158,10 @@ RULES: dict[str, Rule] = {
     "Conv": _conv,
     "Expand": layout.expand,
     "Gather": layout.gather,
+    "DynamicQuantizeMatMul": _matmul,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "MatMulNBits": _matmul_in_blocks,
     "Pad": layout.pad,
     "Range": layout.range_,
     "Reshape": layout.reshape,

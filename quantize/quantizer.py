@@ -1,0 +1,198 @@
+"""A bundle → a bundle with fewer bits: the whole way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..bench.adherence import PLAIN, prompts, vocabulary_of
+from ..engine.bundle import Bundle
+from ..engine.folders import whole_folder
+from ..engine.manifest import DENOISERS, Manifest
+from ..engine.onnx_file import OnnxFile
+from ..engine.target import check_target
+from ..errors import UserError, unknown
+from ..runtime.text import Tokenizer
+from .activations import observe
+from .graph import Linear, find_linears
+from .sensitivity import Subject, choose
+from .smoothing import asymmetric, find_factors
+from .trajectory import Call, Clips, record, spread
+from .writer import Writer
+
+LADDERS: dict[str, tuple[str, ...]] = {
+    "int8": ("int8",),
+    "int4": ("int4-weights", "int8-weights"),
+}
+"""Formats of a denoiser's products by the precision that is asked for, the smallest first."""
+
+TEXT_FORMATS = {"int8": "int8-weights", "int4": "int4-weights"}
+KEEP = "keep"
+TEXT_ENCODERS = (*TEXT_FORMATS, KEEP)
+TEXT_ENCODER = "text_encoder"
+SEEN, TRIED = 32, 8
+"""Runs of a denoiser that are looked at, and of those, runs that a format is tried on; they are
+taken at equal distances over the steps of all clips."""
+
+MARGIN = 0.75
+"""Of the bound on the error that formats are chosen for: other clips may be harder."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to quantize.
+
+    Attributes:
+        precision: of the denoisers' products.
+        text_encoder: of its products; `keep` leaves it as it is.
+        step_error: bound of the denoisers' relative error, as a share.
+        calibration: clips that are made to see what the denoisers are given.
+        request: fields of `Request` for those clips, e.g. steps, width, height.
+        seed: of the first clip's noise.
+        threads: CPU threads; by default all cores.
+        overwrite: replace a bundle that is there.
+    """
+
+    precision: str = "int8"
+    text_encoder: str = "int8"
+    step_error: float = 0.02
+    calibration: int = 4
+    request: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    threads: int | None = None
+    overwrite: bool = False
+
+
+def quantize_bundle(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    options: Options | None = None,
+    report: Report = lambda line: None,
+) -> Manifest:
+    """Write a bundle whose denoisers and text encoder have fewer bits.
+
+    The autoencoder stays as it is, and so does what the model's own error shows to be sensitive.
+
+    Args:
+        source: a bundle in fp32.
+        target: the folder to write. It is there when it is whole, or not at all.
+        options: see `Options`.
+        report: is told what goes on, a line at a time.
+
+    Raises:
+        UserError: a bundle, a target or an option that does not do.
+        MissingExtraError: onnxruntime or protobuf is not installed.
+    """
+    options, target = options or Options(), Path(target)
+    check_options(options)
+    check_target(target, overwrite=options.overwrite)
+    bundle = Bundle.open(source)
+    check_bundle(bundle)
+    report(f"making {options.calibration} clips to calibrate with")
+    with whole_folder(target) as folder:
+        return write_bundle(bundle, calibrate(bundle, options), folder, options, report)
+
+
+def check_options(options: Options) -> None:
+    """Refuse options that cannot be.
+
+    Raises:
+        UserError: says which.
+    """
+    if options.precision not in LADDERS:
+        raise UserError(unknown("precision", options.precision, LADDERS))
+    if options.text_encoder not in TEXT_ENCODERS:
+        raise UserError(unknown("text encoder's precision", options.text_encoder, TEXT_ENCODERS))
+
+
+def check_bundle(bundle: Bundle) -> None:
+    """Refuse a bundle that cannot be quantized.
+
+    Raises:
+        UserError: says why, and what to do.
+    """
+    if bundle.manifest.quantization is not None or bundle.precision not in {"fp32", "fp16"}:
+        raise UserError(
+            f"{bundle.path} is quantized already ({bundle.precision}); "
+            "quantize the bundle that it was made of"
+        )
+    if bundle.precision != "fp32":
+        raise UserError(
+            f"{bundle.path} is {bundle.precision}, which ONNX Runtime computes no int8 beside on a "
+            "CPU; export the checkpoint in fp32 and quantize that"
+        )
+
+
+def calibrate(bundle: Bundle, options: Options) -> dict[str, list[Call]]:
+    """Runs of each denoiser, from all parts of several clips, by its name."""
+    words = Tokenizer(bundle.file(bundle.manifest.text.tokenizer), 1).words
+    texts = [
+        text for text, _ in prompts(options.calibration, vocabulary=vocabulary_of(words) or PLAIN)
+    ]
+    clips = Clips(tuple(texts), options.seed, options.request)
+    found: dict[str, list[Call]] = {}
+    for steps in record(bundle, clips, options.threads):
+        calls = [call for step in steps for call in step.calls]
+        for name in DENOISERS:
+            seen = [call for call in calls if call.graph == name]
+            found.setdefault(name, []).extend(spread(seen, SEEN // options.calibration))
+    return {name: calls for name, calls in found.items() if calls}
+
+
+def write_bundle(
+    bundle: Bundle,
+    calls: Mapping[str, Sequence[Call]],
+    folder: Path,
+    options: Options,
+    report: Report,
+) -> Manifest:
+    """Write everything into a folder, the manifest last: without it nothing opens the bundle."""
+    writer = Writer(bundle, folder)
+    for name, seen in calls.items():
+        subject = study(bundle, name, seen, options, report)
+        bound = MARGIN * options.step_error
+        choice = choose(subject, LADDERS[options.precision], bound, report)
+        if not choice:
+            raise UserError(
+                f"{bundle.path}: nothing of the graph {name!r} can be {options.precision} "
+                f"within an error of {options.step_error:.1%}; allow more with --max-step-error"
+            )
+        writer.graph(subject, choice, options.precision)
+    if options.text_encoder in TEXT_FORMATS and TEXT_ENCODER in bundle.manifest.graphs:
+        report(f"{TEXT_ENCODER}: {options.text_encoder}")
+        subject = Subject(bundle, TEXT_ENCODER, linears_of(bundle, TEXT_ENCODER), {}, (), None)
+        form = TEXT_FORMATS[options.text_encoder]
+        writer.graph(subject, dict.fromkeys(subject.sizes, form), options.text_encoder)
+    return writer.finish()
+
+
+def study(
+    bundle: Bundle, name: str, calls: Sequence[Call], options: Options, report: Report
+) -> Subject:
+    """Look at what goes through a denoiser's products, and smooth what gains by it."""
+    linears = linears_of(bundle, name)
+    report(f"{name}: looking at {len(linears)} products in {len(calls)} runs")
+    seen = observe(bundle, name, linears, calls, options.threads)
+    factors = find_factors(OnnxFile(bundle, name), linears, seen, asymmetric)
+    report(f"{name}: {len(factors)} of {len(seen)} inputs are smoothed")
+    return Subject(bundle, name, linears, factors, spread(calls, TRIED), options.threads)
+
+
+def linears_of(bundle: Bundle, name: str) -> tuple[Linear, ...]:
+    """The products of a graph.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = tuple(find_linears(OnnxFile(bundle, name)))
+    if not found:
+        raise UserError(
+            f"{bundle.path}: the graph {name!r} has no product with a constant matrix, "
+            "so there is nothing to quantize; export the bundle again"
+        )
+    return found

@@ -1,0 +1,150 @@
+"""Which products bear which format: tried on the model itself, kind by kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine import EngineOptions
+from ..engine.backends.onnxruntime import Changed, open_changed
+from ..engine.bundle import Bundle
+from ..engine.lora import Merged
+from ..engine.onnx_file import OnnxFile
+from .formats import BYTES, FLOAT, FORMATS
+from .graph import Linear, Rewriting
+from .tensors import Memory, Store
+from .trajectory import Call
+
+Array = NDArray[np.float32]
+Choice = Mapping[str, str]
+"""The format of each kind of product; those that are not named stay as they are."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A denoiser to be quantized, and what it is tried on.
+
+    Attributes:
+        bundle: where it is.
+        graph: its name.
+        linears: its products.
+        factors: what inputs are smoothed by (in,), by their names.
+        calls: runs of it, with what it said.
+        threads: CPU threads.
+    """
+
+    bundle: Bundle
+    graph: str
+    linears: tuple[Linear, ...]
+    factors: Mapping[str, Array]
+    calls: Sequence[Call]
+    threads: int | None
+
+    def write(self, choice: Choice, store: Store) -> bytes:
+        """The graph's file with products in other formats; new tensors go to the store."""
+        rewriting = Rewriting(OnnxFile(self.bundle, self.graph), store)
+        for linear in self.linears:
+            form = choice.get(linear.kind, FLOAT)
+            if form != FLOAT:
+                FORMATS[form](rewriting, linear, self.factors.get(linear.source))
+        return rewriting.finish()
+
+    def error(self, choice: Choice) -> float:
+        """The relative error of all predictions together, were products in other formats."""
+        memory = Memory()
+        merged = Merged(self.write(choice, memory), memory.values)
+        changed = Changed(self.bundle.graph(self.graph), merged)
+        options = EngineOptions(self.threads)
+        with open_changed(self.bundle, self.graph, options, changed) as session:
+            got = [np.asarray(session.run(call.feeds)["sample"]) for call in self.calls]
+        return relative_error(got, [call.output for call in self.calls])
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many weights there are of each kind."""
+        sizes: dict[str, int] = {}
+        for linear in self.linears:
+            sizes[linear.kind] = sizes.get(linear.kind, 0) + linear.size
+        return sizes
+
+
+def relative_error(got: Sequence[Array], wanted: Sequence[Array]) -> float:
+    """|got - wanted| / |wanted| in the norm of all values."""
+    off = sum(
+        float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(got, wanted, strict=True)
+    )
+    return math.sqrt(off / sum(float(np.square(b, dtype=np.float64).sum()) for b in wanted))
+
+
+def choose(
+    subject: Subject, ladder: Sequence[str], bound: float, report: Callable[[str], None]
+) -> dict[str, str]:
+    """The smallest formats with which the error stays within a bound.
+
+    Each kind is tried alone. Errors of kinds add up in squares, nearly; the choice by that rule is
+    then measured as a whole, and made again with a tighter bound where it missed.
+
+    Args:
+        subject: what is quantized.
+        ladder: formats, the smallest first; above the last one a kind stays as it is.
+        bound: of the relative error.
+        report: told what goes on.
+    """
+    sizes = subject.sizes
+    errors = {}
+    for place, kind in enumerate(sizes, 1):
+        report(f"{subject.graph}: trying {kind} ({place} of {len(sizes)})")
+        errors[kind] = {form: subject.error({kind: form}) for form in ladder}
+    budget = bound
+    while True:
+        choice = best(errors, sizes, ladder, budget)
+        if not choice:
+            return {}
+        measured = subject.error(choice)
+        report(f"{subject.graph}: error {measured:.2%} with {len(choice)} of {len(sizes)} kinds")
+        if measured <= bound:
+            return choice
+        budget *= 0.98 * bound / measured
+
+
+def best(
+    errors: Mapping[str, Mapping[str, float]],
+    sizes: Mapping[str, int],
+    ladder: Sequence[str],
+    bound: float,
+) -> dict[str, str]:
+    """The smallest formats, nearly, with which the errors' sum in squares is within a bound.
+
+    Steps up the ladder, each where it takes most error off a byte, until the sum will do; then
+    steps back down, the largest kinds first, where it still does.
+    """
+    rungs = [*ladder, FLOAT]
+    squares = {kind: [*(of[form] ** 2 for form in ladder), 0.0] for kind, of in errors.items()}
+    choice = dict.fromkeys(sizes, 0)
+
+    def gain(kind: str) -> float:
+        rung = choice[kind]
+        grown = sizes[kind] * (WIDTH[rungs[rung + 1]] - WIDTH[rungs[rung]])
+        return (squares[kind][rung] - squares[kind][rung + 1]) / grown
+
+    def total() -> float:
+        return sum(squares[kind][rung] for kind, rung in choice.items())
+
+    while total() > bound**2:
+        choice[max((k for k in choice if rungs[choice[k]] != FLOAT), key=gain)] += 1
+    for kind in sorted(sizes, key=lambda kind: -sizes[kind]):
+        while (
+            choice[kind]
+            and total() - squares[kind][choice[kind]] + (squares[kind][choice[kind] - 1])
+            <= bound**2
+        ):
+            choice[kind] -= 1
+    return {kind: rungs[rung] for kind, rung in choice.items() if rungs[rung] != FLOAT}
+
+
+WIDTH = {**BYTES, FLOAT: 4.0}
+"""Bytes of a weight, as it is held."""
