@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ..bench.adherence import PLAIN, prompts, vocabulary_of
+from ..bench.quality import Task
 from ..engine.bundle import Bundle
 from ..engine.folders import whole_folder
 from ..engine.manifest import DENOISERS, Manifest
 from ..engine.onnx_file import OnnxFile
 from ..engine.target import check_target
 from ..errors import UserError, unknown
+from ..runtime.guidance import TIMESTEP
+from ..runtime.request import Request, settle
 from ..runtime.text import Tokenizer
 from .activations import observe
 from .graph import Linear, find_linears
+from .quality import TEXT_ENCODER, QualityError, judge
 from .sensitivity import Subject, choose
 from .smoothing import asymmetric, find_factors
 from .trajectory import Call, Clips, record, spread
@@ -32,13 +36,12 @@ LADDERS: dict[str, tuple[str, ...]] = {
 TEXT_FORMATS = {"int8": "int8-weights", "int4": "int4-weights"}
 KEEP = "keep"
 TEXT_ENCODERS = (*TEXT_FORMATS, KEEP)
-TEXT_ENCODER = "text_encoder"
-SEEN, TRIED = 32, 8
+WAYS = 2
+"""Clips that are followed step by step."""
+
+SEEN, TRIED = 32, 16
 """Runs of a denoiser that are looked at, and of those, runs that a format is tried on; they are
 taken at equal distances over the steps of all clips."""
-
-MARGIN = 0.75
-"""Of the bound on the error that formats are chosen for: other clips may be harder."""
 
 Report = Callable[[str], None]
 
@@ -50,20 +53,24 @@ class Options:
     Attributes:
         precision: of the denoisers' products.
         text_encoder: of its products; `keep` leaves it as it is.
-        step_error: bound of the denoisers' relative error, as a share.
+        target_error: of the denoisers' predictions, a share; formats are chosen to stay within it.
         calibration: clips that are made to see what the denoisers are given.
-        request: fields of `Request` for those clips, e.g. steps, width, height.
+        prompts: clips that are made to see what was lost.
+        request: fields of `Request` for all clips, e.g. steps, width, height.
         seed: of the first clip's noise.
+        accept_quality: write a bundle that misses the quality gate all the same.
         threads: CPU threads; by default all cores.
         overwrite: replace a bundle that is there.
     """
 
     precision: str = "int8"
     text_encoder: str = "int8"
-    step_error: float = 0.02
+    target_error: float = 0.015
     calibration: int = 4
+    prompts: int = 8
     request: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    accept_quality: bool = False
     threads: int | None = None
     overwrite: bool = False
 
@@ -86,6 +93,7 @@ def quantize_bundle(
 
     Raises:
         UserError: a bundle, a target or an option that does not do.
+        QualityError: the result is too far from the source, and that is not accepted.
         MissingExtraError: onnxruntime or protobuf is not installed.
     """
     options, target = options or Options(), Path(target)
@@ -93,9 +101,18 @@ def quantize_bundle(
     check_target(target, overwrite=options.overwrite)
     bundle = Bundle.open(source)
     check_bundle(bundle)
+    calibration, way, task = plan_clips(bundle, options)
     report(f"making {options.calibration} clips to calibrate with")
+    calls = calibrate(bundle, calibration, options.threads)
     with whole_folder(target) as folder:
-        return write_bundle(bundle, calibrate(bundle, options), folder, options, report)
+        writer = Writer(bundle, folder)
+        write_graphs(writer, bundle, calls, options, report)
+        made = writer.finish()
+        report(f"making {WAYS + task.prompts} clips with both bundles to compare them")
+        quality = judge(bundle, made, way, task, options.threads)
+        if quality.missed and not options.accept_quality:
+            raise QualityError(quality)
+        return writer.describe(made, quality)
 
 
 def check_options(options: Options) -> None:
@@ -128,39 +145,56 @@ def check_bundle(bundle: Bundle) -> None:
         )
 
 
-def calibrate(bundle: Bundle, options: Options) -> dict[str, list[Call]]:
-    """Runs of each denoiser, from all parts of several clips, by its name."""
+def plan_clips(bundle: Bundle, options: Options) -> tuple[Clips, Clips, Task]:
+    """The clips to calibrate with, to follow step by step, and to look at; noise is never shared.
+
+    Raises:
+        UserError: a request that the bundle cannot be asked.
+    """
     words = Tokenizer(bundle.file(bundle.manifest.text.tokenizer), 1).words
-    texts = [
-        text for text, _ in prompts(options.calibration, vocabulary=vocabulary_of(words) or PLAIN)
-    ]
+    vocabulary = vocabulary_of(words) or PLAIN
+    texts = [text for text, _ in prompts(options.calibration + WAYS, vocabulary=vocabulary)]
+    settle(Request.of(texts[0], {**options.request, "seed": options.seed}), bundle.manifest)
     clips = Clips(tuple(texts), options.seed, options.request)
+    task = Task(options.prompts, options.seed + len(texts), options.request)
+    return *clips.split(options.calibration), task
+
+
+def calibrate(bundle: Bundle, clips: Clips, threads: int | None) -> dict[str, list[Call]]:
+    """Runs of each denoiser by its name, at equal distances over all steps, earlier ones first.
+
+    Each clip gives other steps than the one before.
+    """
     found: dict[str, list[Call]] = {}
-    for steps in record(bundle, clips, options.threads):
+    for number, steps in enumerate(record(bundle, clips, threads)):
         calls = [call for step in steps for call in step.calls]
         for name in DENOISERS:
             seen = [call for call in calls if call.graph == name]
-            found.setdefault(name, []).extend(spread(seen, SEEN // options.calibration))
-    return {name: calls for name, calls in found.items() if calls}
+            apart = max(1, len(seen) * len(clips.prompts) // SEEN)
+            found.setdefault(name, []).extend(seen[number % apart :: apart])
+    return {
+        name: sorted(calls, key=lambda call: -float(call.feeds[TIMESTEP].max()))
+        for name, calls in found.items()
+        if calls
+    }
 
 
-def write_bundle(
+def write_graphs(
+    writer: Writer,
     bundle: Bundle,
     calls: Mapping[str, Sequence[Call]],
-    folder: Path,
     options: Options,
     report: Report,
-) -> Manifest:
-    """Write everything into a folder, the manifest last: without it nothing opens the bundle."""
-    writer = Writer(bundle, folder)
+) -> None:
+    """Write the denoisers and the text encoder."""
+    ladder = LADDERS[options.precision]
     for name, seen in calls.items():
-        subject = study(bundle, name, seen, options, report)
-        bound = MARGIN * options.step_error
-        choice = choose(subject, LADDERS[options.precision], bound, report)
+        subject = study(bundle, name, seen, options.threads, report)
+        choice = choose(subject, ladder, options.target_error, report)
         if not choice:
             raise UserError(
                 f"{bundle.path}: nothing of the graph {name!r} can be {options.precision} "
-                f"within an error of {options.step_error:.1%}; allow more with --max-step-error"
+                f"within an error of {options.target_error:.2%}; allow more with --target-error"
             )
         writer.graph(subject, choice, options.precision)
     if options.text_encoder in TEXT_FORMATS and TEXT_ENCODER in bundle.manifest.graphs:
@@ -168,19 +202,18 @@ def write_bundle(
         subject = Subject(bundle, TEXT_ENCODER, linears_of(bundle, TEXT_ENCODER), {}, (), None)
         form = TEXT_FORMATS[options.text_encoder]
         writer.graph(subject, dict.fromkeys(subject.sizes, form), options.text_encoder)
-    return writer.finish()
 
 
 def study(
-    bundle: Bundle, name: str, calls: Sequence[Call], options: Options, report: Report
+    bundle: Bundle, name: str, calls: Sequence[Call], threads: int | None, report: Report
 ) -> Subject:
     """Look at what goes through a denoiser's products, and smooth what gains by it."""
     linears = linears_of(bundle, name)
     report(f"{name}: looking at {len(linears)} products in {len(calls)} runs")
-    seen = observe(bundle, name, linears, calls, options.threads)
+    seen = observe(bundle, name, linears, calls, threads)
     factors = find_factors(OnnxFile(bundle, name), linears, seen, asymmetric)
     report(f"{name}: {len(factors)} of {len(seen)} inputs are smoothed")
-    return Subject(bundle, name, linears, factors, spread(calls, TRIED), options.threads)
+    return Subject(bundle, name, linears, factors, spread(calls, TRIED), threads)
 
 
 def linears_of(bundle: Bundle, name: str) -> tuple[Linear, ...]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine import EngineOptions
+from ..engine import EngineOptions, Session
 from ..engine.backends.onnxruntime import Changed, open_changed
 from ..engine.bundle import Bundle
 from ..engine.lora import Merged
 from ..engine.onnx_file import OnnxFile
+from .deviation import Deviation
 from .formats import BYTES, FLOAT, FORMATS
 from .graph import Linear, Rewriting
 from .tensors import Memory, Store
@@ -53,15 +53,20 @@ class Subject:
                 FORMATS[form](rewriting, linear, self.factors.get(linear.source))
         return rewriting.finish()
 
-    def error(self, choice: Choice) -> float:
-        """The relative error of all predictions together, were products in other formats."""
+    def open(self, choice: Choice) -> Session:
+        """The graph with products in other formats, to be run; nothing is written."""
         memory = Memory()
         merged = Merged(self.write(choice, memory), memory.values)
         changed = Changed(self.bundle.graph(self.graph), merged)
-        options = EngineOptions(self.threads)
-        with open_changed(self.bundle, self.graph, options, changed) as session:
-            got = [np.asarray(session.run(call.feeds)["sample"]) for call in self.calls]
-        return relative_error(got, [call.output for call in self.calls])
+        return open_changed(self.bundle, self.graph, EngineOptions(self.threads), changed)
+
+    def error(self, choice: Choice) -> float:
+        """The relative error of all predictions together, were products in other formats."""
+        total = Deviation()
+        with self.open(choice) as session:
+            for call in self.calls:
+                total.add(np.asarray(session.run(call.feeds)["sample"]), call.output)
+        return total.relative
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -70,14 +75,6 @@ class Subject:
         for linear in self.linears:
             sizes[linear.kind] = sizes.get(linear.kind, 0) + linear.size
         return sizes
-
-
-def relative_error(got: Sequence[Array], wanted: Sequence[Array]) -> float:
-    """|got - wanted| / |wanted| in the norm of all values."""
-    off = sum(
-        float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(got, wanted, strict=True)
-    )
-    return math.sqrt(off / sum(float(np.square(b, dtype=np.float64).sum()) for b in wanted))
 
 
 def choose(

@@ -23,8 +23,9 @@ Quantize = Callable[[Activations], Array]
 STRENGTH = 0.5
 """How much of the range moves: between all (1) and none (0)."""
 
-WORTH = 0.9
-"""Of the error without smoothing; what does not get below costs time for nothing."""
+WORTH = 0.75
+"""Of the error without smoothing; what does not get below has no outliers, and would be fitted to
+the clips of the calibration."""
 
 LEAST = 1e-5
 
@@ -63,11 +64,15 @@ def find_factors(
 def smooth(peak: Array, strongest: Array) -> Array:
     """What the channels of an input are to be divided by; the geometric mean is 1.
 
+    A channel below the mean counts as one of the mean: idle in calibration, it may not be in another
+    clip.
+
     Args:
         peak: the largest magnitude of each channel (in,).
         strongest: the largest of the weights that it meets (in,).
     """
-    factors = np.maximum(peak, LEAST) ** STRENGTH / np.maximum(strongest, LEAST) ** (1 - STRENGTH)
+    peak, strongest = (np.maximum(v, max(LEAST, float(v.mean()))) for v in (peak, strongest))
+    factors = peak**STRENGTH / strongest ** (1 - STRENGTH)
     return np.asarray(factors / np.exp(np.log(factors).mean()), np.float32)
 
 

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from ..engine.bundle import Bundle, describe_files
-from ..engine.manifest import Manifest, Precision, QuantizationSpec, write_manifest
+from ..engine.manifest import Manifest, Precision, QualitySpec, QuantizationSpec, write_manifest
 from .sensitivity import Choice, Subject
 from .tensors import WeightFile
 from .trajectory import BACKEND
@@ -35,8 +35,8 @@ class Writer:
             spec, data=(data,), precision=cast("Precision", precision)
         )
 
-    def finish(self) -> Manifest:
-        """Copy what is not written yet, and describe the whole."""
+    def finish(self) -> Bundle:
+        """Copy what is not written yet; a bundle that can be run, not yet described as a whole."""
         manifest = self._bundle.manifest
         replaced = {
             file
@@ -49,12 +49,18 @@ class Writer:
             if not path.exists() and (file in needed or file not in replaced):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self._bundle.file(file), path)
+        written = msgspec.structs.replace(
+            manifest, graphs=self._graphs, files=describe_files(self._folder)
+        )
+        write_manifest(self._folder, written)
+        return Bundle.open(self._folder)
+
+    def describe(self, written: Bundle, quality: QualitySpec) -> Manifest:
+        """Say in the bundle what was done to it."""
         manifest = msgspec.structs.replace(
-            manifest,
-            graphs=self._graphs,
-            files=describe_files(self._folder),
+            written.manifest,
             quantization=QuantizationSpec(
-                source=self._bundle.sha256, backend=BACKEND, formats=self._formats
+                source=self._bundle.sha256, backend=BACKEND, formats=self._formats, quality=quality
             ),
         )
         write_manifest(self._folder, manifest)
