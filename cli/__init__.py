@@ -29,8 +29,8 @@ COMMANDS = {
     "export": "a trained checkpoint → a bundle",
     "generate": "a prompt → a video",
     "inspect": "what a bundle, an engine, a LoRA or a clip is, and how it was made",
-    "quantize": "a bundle → a bundle with fewer bits, judged on its own clips",
     "plan": "the memory and disk that a clip will take, and whether it fits",
+    "quantize": "a bundle → a bundle with fewer bits, judged on its own clips",
 }
 
 

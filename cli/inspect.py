@@ -139,7 +139,7 @@ def _graph(manifest: Manifest, name: str) -> dict[str, Any]:
     graph = manifest.graphs[name]
     return {
         "precision": graph.precision,
-        "takes_loras": graph.lora is not None,
+        "takes_loras": graph.lora is not None and graph.precision in {"fp32", "fp16"},
         "megabytes": round(sum(manifest.files[f].size for f in (graph.file, *graph.data)) / 1e6, 1),
         "inputs": [_tensor(t) for t in graph.inputs],
         "outputs": [_tensor(t) for t in graph.outputs],

@@ -25,15 +25,20 @@ from .options import Size
     help="Of the denoisers' products: int8, activations too; int4, weights alone.",
 )
 @click.option(
-    "--text-encoder",
-    default="int8",
+    "--backend",
+    default="onnxruntime",
     show_default=True,
-    help="Of its weights: int8, int4, or keep, which leaves it as it is.",
+    help="What will run it; tensorrt-rtx gets scales that are settled (Q/DQ), for `build`.",
+)
+@click.option(
+    "--text-encoder",
+    metavar="int8|int4|keep",
+    help="Of its weights; keep leaves it as it is. By default int8, for TensorRT keep.",
 )
 @click.option(
     "--target-error",
     type=click.FloatRange(0, 100, min_open=True),
-    default=1.5,
+    default=1.75,
     show_default=True,
     metavar="PERCENT",
     help="Of the denoisers' predictions; layers too sensitive for it get more bits or stay.",

@@ -23,7 +23,8 @@ from .trajectory import Call
 
 Array = NDArray[np.float32]
 ROWS = 8
-"""Of each run that are kept, at equal distances."""
+"""Of each run that are kept, the first ones and as many at equal distances: a prompt is short, and
+what it is padded with is long."""
 
 FLOAT = 1
 """ONNX's code of the type."""
@@ -100,7 +101,7 @@ def _look(graph: Rewriting, linear: Linear) -> None:
         return graph.tensor(f"observe.{name}", np.array(values, np.int64))
 
     def node(op: str, inputs: Sequence[str], name: str, **numbers: int) -> str:
-        graph.node(linear, op, inputs, [f"{source}.{name}"], **numbers)
+        graph.node(linear, op, inputs, [f"{source}.{name}"], domain="", **numbers)
         return f"{source}.{name}"
 
     single = node("Cast", [source], "float", to=FLOAT)
@@ -111,7 +112,9 @@ def _look(graph: Rewriting, linear: Linear) -> None:
     count = node("Shape", [flat], "count", start=0, end=1)
     apart = node("Div", [count, ints("rows", ROWS)], "apart")
     step = node("Max", [apart, ints("one", 1)], "step")
-    node("Slice", [flat, first, count, first, step], "rows")
+    some = node("Slice", [flat, first, count, first, step], "some")
+    head = node("Slice", [flat, first, ints("rows", ROWS), first], "head")
+    node("Concat", [head, some], "rows", axis=0)
     for kind in KINDS:
         graph.output(f"{source}.{kind}")
 

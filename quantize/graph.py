@@ -92,7 +92,8 @@ def find_linears(file: OnnxFile) -> list[Linear]:
         if not _is_product(node) or len(file.shapes.get(held, ())) != 2:
             continue
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
-        bias, result, places = (node.input[2:] or [None])[0], node.output[0], (index,)
+        places: tuple[int, ...] = (index,)
+        bias, result = (node.input[2:] or [None])[0], node.output[0]
         if bias is None and uses[result] == 1 and result in sums:
             after = nodes[sums[result]]
             (other,) = [name for name in after.input if name != result] or [result]

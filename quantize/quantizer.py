@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..bench.adherence import PLAIN, prompts, vocabulary_of
 from ..bench.quality import Task
 from ..engine.bundle import Bundle
@@ -19,19 +22,24 @@ from ..errors import UserError, unknown
 from ..runtime.guidance import TIMESTEP
 from ..runtime.request import Request, settle
 from ..runtime.text import Tokenizer
-from .activations import observe
+from .activations import Activations, observe
+from .formats import Input
 from .graph import Linear, find_linears
 from .quality import TEXT_ENCODER, QualityError, judge
 from .sensitivity import Subject, choose
-from .smoothing import asymmetric, find_factors
+from .smoothing import asymmetric, find_factors, symmetric
 from .trajectory import Call, Clips, record, spread
 from .writer import Writer
 
-LADDERS: dict[str, tuple[str, ...]] = {
-    "int8": ("int8",),
-    "int4": ("int4-weights", "int8-weights"),
+LADDERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "onnxruntime": {"int8": ("int8",), "int4": ("int4-weights", "int8-weights")},
+    "tensorrt-rtx": {"int8": ("int8-static",)},
 }
-"""Formats of a denoiser's products by the precision that is asked for, the smallest first."""
+"""Formats of a denoiser's products by backend and by the precision that is asked for, the smallest
+first."""
+
+SOURCES = {"onnxruntime": ("fp32",), "tensorrt-rtx": ("fp32", "fp16")}
+"""The precisions that a bundle may have before."""
 
 TEXT_FORMATS = {"int8": "int8-weights", "int4": "int4-weights"}
 KEEP = "keep"
@@ -52,7 +60,9 @@ class Options:
 
     Attributes:
         precision: of the denoisers' products.
-        text_encoder: of its products; `keep` leaves it as it is.
+        backend: what the bundle is for.
+        text_encoder: of its products; `keep` leaves it as it is; by default int8 where the backend
+            takes that.
         target_error: of the denoisers' predictions, a share; formats are chosen to stay within it.
         calibration: clips that are made to see what the denoisers are given.
         prompts: clips that are made to see what was lost.
@@ -64,8 +74,9 @@ class Options:
     """
 
     precision: str = "int8"
-    text_encoder: str = "int8"
-    target_error: float = 0.015
+    backend: str = "onnxruntime"
+    text_encoder: str | None = None
+    target_error: float = 0.0175
     calibration: int = 4
     prompts: int = 8
     request: Mapping[str, Any] = field(default_factory=dict)
@@ -86,7 +97,7 @@ def quantize_bundle(
     The autoencoder stays as it is, and so does what the model's own error shows to be sensitive.
 
     Args:
-        source: a bundle in fp32.
+        source: a bundle in fp32; for TensorRT also in fp16.
         target: the folder to write. It is there when it is whole, or not at all.
         options: see `Options`.
         report: is told what goes on, a line at a time.
@@ -100,12 +111,12 @@ def quantize_bundle(
     check_options(options)
     check_target(target, overwrite=options.overwrite)
     bundle = Bundle.open(source)
-    check_bundle(bundle)
+    check_bundle(bundle, options.backend)
     calibration, way, task = plan_clips(bundle, options)
     report(f"making {options.calibration} clips to calibrate with")
     calls = calibrate(bundle, calibration, options.threads)
     with whole_folder(target) as folder:
-        writer = Writer(bundle, folder)
+        writer = Writer(bundle, folder, options.backend)
         write_graphs(writer, bundle, calls, options, report)
         made = writer.finish()
         report(f"making {WAYS + task.prompts} clips with both bundles to compare them")
@@ -121,13 +132,24 @@ def check_options(options: Options) -> None:
     Raises:
         UserError: says which.
     """
-    if options.precision not in LADDERS:
-        raise UserError(unknown("precision", options.precision, LADDERS))
-    if options.text_encoder not in TEXT_ENCODERS:
-        raise UserError(unknown("text encoder's precision", options.text_encoder, TEXT_ENCODERS))
+    if options.backend not in LADDERS:
+        raise UserError(unknown("backend to quantize for", options.backend, LADDERS))
+    if options.precision not in LADDERS[options.backend]:
+        raise UserError(
+            unknown(f"precision for {options.backend}", options.precision, LADDERS[options.backend])
+        )
+    if options.text_encoder not in {None, *TEXT_ENCODERS}:
+        raise UserError(
+            unknown("text encoder's precision", str(options.text_encoder), TEXT_ENCODERS)
+        )
+    if options.text_encoder in TEXT_FORMATS and options.backend != "onnxruntime":
+        raise UserError(
+            f"{options.backend} has no {options.text_encoder} weights for the text encoder; "
+            "leave --text-encoder out"
+        )
 
 
-def check_bundle(bundle: Bundle) -> None:
+def check_bundle(bundle: Bundle, backend: str) -> None:
     """Refuse a bundle that cannot be quantized.
 
     Raises:
@@ -138,10 +160,10 @@ def check_bundle(bundle: Bundle) -> None:
             f"{bundle.path} is quantized already ({bundle.precision}); "
             "quantize the bundle that it was made of"
         )
-    if bundle.precision != "fp32":
+    if bundle.precision not in SOURCES[backend]:
         raise UserError(
-            f"{bundle.path} is {bundle.precision}, which ONNX Runtime computes no int8 beside on a "
-            "CPU; export the checkpoint in fp32 and quantize that"
+            f"{bundle.path} is {bundle.precision}, beside which {backend} computes no int8; "
+            "export the checkpoint in fp32 and quantize that"
         )
 
 
@@ -164,6 +186,9 @@ def calibrate(bundle: Bundle, clips: Clips, threads: int | None) -> dict[str, li
     """Runs of each denoiser by its name, at equal distances over all steps, earlier ones first.
 
     Each clip gives other steps than the one before.
+
+    Raises:
+        UserError: a denoiser has no part in these clips.
     """
     found: dict[str, list[Call]] = {}
     for number, steps in enumerate(record(bundle, clips, threads)):
@@ -172,6 +197,9 @@ def calibrate(bundle: Bundle, clips: Clips, threads: int | None) -> dict[str, li
             seen = [call for call in calls if call.graph == name]
             apart = max(1, len(seen) * len(clips.prompts) // SEEN)
             found.setdefault(name, []).extend(seen[number % apart :: apart])
+    for name in DENOISERS:
+        if name in bundle.manifest.graphs and not found[name]:
+            raise UserError(f"no step of these clips comes to {name!r}; give more --steps")
     return {
         name: sorted(calls, key=lambda call: -float(call.feeds[TIMESTEP].max()))
         for name, calls in found.items()
@@ -187,9 +215,9 @@ def write_graphs(
     report: Report,
 ) -> None:
     """Write the denoisers and the text encoder."""
-    ladder = LADDERS[options.precision]
+    ladder = LADDERS[options.backend][options.precision]
     for name, seen in calls.items():
-        subject = study(bundle, name, seen, options.threads, report)
+        subject = study(bundle, name, seen, options, report)
         choice = choose(subject, ladder, options.target_error, report)
         if not choice:
             raise UserError(
@@ -197,23 +225,31 @@ def write_graphs(
                 f"within an error of {options.target_error:.2%}; allow more with --target-error"
             )
         writer.graph(subject, choice, options.precision)
-    if options.text_encoder in TEXT_FORMATS and TEXT_ENCODER in bundle.manifest.graphs:
-        report(f"{TEXT_ENCODER}: {options.text_encoder}")
+    form = options.text_encoder or ("int8" if options.backend == "onnxruntime" else KEEP)
+    if form in TEXT_FORMATS and TEXT_ENCODER in bundle.manifest.graphs:
+        report(f"{TEXT_ENCODER}: {form}")
         subject = Subject(bundle, TEXT_ENCODER, linears_of(bundle, TEXT_ENCODER), {}, (), None)
-        form = TEXT_FORMATS[options.text_encoder]
-        writer.graph(subject, dict.fromkeys(subject.sizes, form), options.text_encoder)
+        writer.graph(subject, dict.fromkeys(subject.sizes, TEXT_FORMATS[form]), form)
 
 
 def study(
-    bundle: Bundle, name: str, calls: Sequence[Call], threads: int | None, report: Report
+    bundle: Bundle, name: str, calls: Sequence[Call], options: Options, report: Report
 ) -> Subject:
     """Look at what goes through a denoiser's products, and smooth what gains by it."""
-    linears = linears_of(bundle, name)
+    linears, threads = linears_of(bundle, name), options.threads
     report(f"{name}: looking at {len(linears)} products in {len(calls)} runs")
     seen = observe(bundle, name, linears, calls, threads)
-    factors = find_factors(OnnxFile(bundle, name), linears, seen, asymmetric)
+    static = options.backend != "onnxruntime"
+    quantize = symmetric if static else asymmetric
+    factors = find_factors(OnnxFile(bundle, name), linears, seen, quantize)
     report(f"{name}: {len(factors)} of {len(seen)} inputs are smoothed")
-    return Subject(bundle, name, linears, factors, spread(calls, TRIED), threads)
+    inputs = {source: _input(found, factors.get(source)) for source, found in seen.items()}
+    return Subject(bundle, name, linears, inputs, spread(calls, TRIED), threads)
+
+
+def _input(seen: Activations, factors: NDArray[np.float32] | None) -> Input:
+    divided = seen if factors is None else seen.divided(factors)
+    return Input(factors, float(divided.peak.max()))
 
 
 def linears_of(bundle: Bundle, name: str) -> tuple[Linear, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..engine import EngineOptions, Session
 from ..engine.backends.onnxruntime import Changed, open_changed
@@ -14,12 +13,11 @@ from ..engine.bundle import Bundle
 from ..engine.lora import Merged
 from ..engine.onnx_file import OnnxFile
 from .deviation import Deviation
-from .formats import BYTES, FLOAT, FORMATS
+from .formats import BYTES, FLOAT, FORMATS, Input
 from .graph import Linear, Rewriting
 from .tensors import Memory, Store
 from .trajectory import Call
 
-Array = NDArray[np.float32]
 Choice = Mapping[str, str]
 """The format of each kind of product; those that are not named stay as they are."""
 
@@ -32,7 +30,7 @@ class Subject:
         bundle: where it is.
         graph: its name.
         linears: its products.
-        factors: what inputs are smoothed by (in,), by their names.
+        inputs: what is known of the products' inputs, by their names.
         calls: runs of it, with what it said.
         threads: CPU threads.
     """
@@ -40,7 +38,7 @@ class Subject:
     bundle: Bundle
     graph: str
     linears: tuple[Linear, ...]
-    factors: Mapping[str, Array]
+    inputs: Mapping[str, Input]
     calls: Sequence[Call]
     threads: int | None
 
@@ -50,7 +48,7 @@ class Subject:
         for linear in self.linears:
             form = choice.get(linear.kind, FLOAT)
             if form != FLOAT:
-                FORMATS[form](rewriting, linear, self.factors.get(linear.source))
+                FORMATS[form](rewriting, linear, self.inputs.get(linear.source))
         return rewriting.finish()
 
     def open(self, choice: Choice) -> Session:

@@ -39,6 +39,12 @@ def asymmetric(activations: Activations) -> Array:
     return np.asarray(rows * scale, np.float32)
 
 
+def symmetric(activations: Activations) -> Array:
+    """In steps that are settled before the run, as many below zero as above."""
+    step = float(activations.peak.max()) / 127 or 1.0
+    return np.asarray(np.rint(activations.rows / step) * step, np.float32)
+
+
 def find_factors(
     file: OnnxFile,
     linears: Iterable[Linear],
@@ -64,8 +70,8 @@ def find_factors(
 def smooth(peak: Array, strongest: Array) -> Array:
     """What the channels of an input are to be divided by; the geometric mean is 1.
 
-    A channel below the mean counts as one of the mean: idle in calibration, it may not be in another
-    clip.
+    A channel below the mean counts as one of the mean: what was idle in calibration may not be
+    so in another clip.
 
     Args:
         peak: the largest magnitude of each channel (in,).

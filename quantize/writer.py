@@ -12,14 +12,14 @@ from ..engine.bundle import Bundle, describe_files
 from ..engine.manifest import Manifest, Precision, QualitySpec, QuantizationSpec, write_manifest
 from .sensitivity import Choice, Subject
 from .tensors import WeightFile
-from .trajectory import BACKEND
 
 
 class Writer:
     """Writes a bundle into a folder that is made for it."""
 
-    def __init__(self, bundle: Bundle, folder: Path) -> None:
+    def __init__(self, bundle: Bundle, folder: Path, backend: str) -> None:
         self._bundle = bundle
+        self._backend = backend
         self._folder = folder
         self._graphs = dict(bundle.manifest.graphs)
         self._formats: dict[str, dict[str, str]] = {}
@@ -60,7 +60,10 @@ class Writer:
         manifest = msgspec.structs.replace(
             written.manifest,
             quantization=QuantizationSpec(
-                source=self._bundle.sha256, backend=BACKEND, formats=self._formats, quality=quality
+                source=self._bundle.sha256,
+                backend=self._backend,
+                formats=self._formats,
+                quality=quality,
             ),
         )
         write_manifest(self._folder, manifest)

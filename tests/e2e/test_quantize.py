@@ -55,7 +55,7 @@ def test_mistakes(run: Callable[..., Any], folder: Path) -> None:
     known = "(known: int4, int8)"
     done = run("quantize", EMBEDDED, "out", "--precision", "int5")
     assert (done.code, done.error) == (
-        2, f"unknown precision 'int5'; did you mean 'int8'? {known}",
+        2, f"unknown precision for onnxruntime 'int5'; did you mean 'int8'? {known}",
     )  # fmt: skip
     assert run("quantize", EMBEDDED, "out", "--target-error", 0).code == 2
     assert run("quantize", EMBEDDED, "out", "--size", "33x32").error.startswith("width must be a")

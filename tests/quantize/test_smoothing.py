@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mutoscope.quantize.activations import Activations
-from mutoscope.quantize.smoothing import asymmetric, errors, smooth
+from mutoscope.quantize.smoothing import asymmetric, errors, smooth, symmetric
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.standard_normal((64, 24)).astype(np.float32)
@@ -46,3 +46,9 @@ def test_eight_bits_are_off_by_half_a_step() -> None:
     assert np.abs(got - activations.rows).max() <= 0.5001 * 5.2 / 255
     assert got[1, 0] == 0
     assert (asymmetric(seen(np.zeros((2, 3), np.float32))) == 0).all()
+
+
+def test_settled_steps_are_as_many_on_both_sides() -> None:
+    activations = seen(np.float32([[-1.27, 0.5], [0.013, 0]]))
+    np.testing.assert_allclose(symmetric(activations), [[-1.27, 0.5], [0.01, 0]], atol=1e-6)
+    assert (symmetric(seen(np.zeros((2, 3), np.float32))) == 0).all()
