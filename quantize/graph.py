@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,9 +83,7 @@ def find_linears(file: OnnxFile) -> list[Linear]:
         for node in nodes
         if node.op_type == "Cast" and node.input[0] in file.shapes
     }
-    uses = Counter(name for node in nodes for name in node.input)
-    uses.update(output.name for output in file.model.graph.output)
-    sums = {name: i for i, n in enumerate(nodes) if n.op_type == "Add" for name in n.input}
+    sums = _sums(file, casts)
     found = []
     for index, node in enumerate(nodes):
         held = casts.get(node.input[1], node.input[1]) if len(node.input) > 1 else ""
@@ -93,12 +91,10 @@ def find_linears(file: OnnxFile) -> list[Linear]:
             continue
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
         places: tuple[int, ...] = (index,)
-        bias, result = (node.input[2:] or [None])[0], node.output[0]
-        if bias is None and uses[result] == 1 and result in sums:
-            after = nodes[sums[result]]
-            (other,) = [name for name in after.input if name != result] or [result]
-            if len(file.shapes.get(casts.get(other, other), ())) == 1:
-                bias, result, places = other, after.output[0], (index, sums[result])
+        bias, result = next(iter(node.input[2:]), None), node.output[0]
+        if bias is None and result in sums:
+            place, bias = sums[result]
+            result, places = nodes[place].output[0], (index, place)
         rows, columns = file.shapes[held]
         said = InitializerName.parse(held)
         found.append(
@@ -117,7 +113,25 @@ def find_linears(file: OnnxFile) -> list[Linear]:
     return found
 
 
+def _sums(file: OnnxFile, casts: Mapping[str, str]) -> dict[str, tuple[int, str]]:
+    """The place of the sum of a tensor and a constant vector, and the vector, by the tensor.
+
+    Only of tensors that nothing else takes.
+    """
+    graph = file.model.graph
+    uses = Counter(name for node in graph.node for name in node.input)
+    uses.update(output.name for output in graph.output)
+    found = {}
+    for index, node in enumerate(graph.node):
+        if node.op_type == "Add":
+            for name, other in (node.input, node.input[::-1]):
+                if uses[name] == 1 and len(file.shapes.get(casts.get(other, other), ())) == 1:
+                    found[name] = (index, other)
+    return found
+
+
 def _is_product(node: Any) -> bool:
+    """Of two matrices as they are, or with a vector added."""
     if node.op_type == "Gemm":
         attributes = {a.name: a.f if a.type == FLOAT_ATTRIBUTE else a.i for a in node.attribute}
         plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
