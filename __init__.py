@@ -71,9 +71,11 @@ def load(
     if precision is not None and precision not in PRECISIONS:
         raise UserError(unknown("precision", precision, PRECISIONS))
     if precision not in (None, opened.precision):
+        exported = precision in {"fp32", "fp16"}
+        command = "export CHECKPOINT BUNDLE" if exported else "quantize BUNDLE OUT"
         raise UserError(
             f"{opened.path} is {opened.precision}, not {precision}; "
-            f"make one with: mutoscope export CHECKPOINT BUNDLE --precision {precision}"
+            f"make one with: mutoscope {command} --precision {precision}"
         )
     options = EngineOptions(threads, open_loras(loras or {}))
     sessions = Sessions(opened, backend, options, text_backend=text_backend, keep_open=keep_open)

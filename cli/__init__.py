@@ -30,6 +30,7 @@ COMMANDS = {
     "generate": "a prompt → a video",
     "inspect": "what a bundle, an engine, a LoRA or a clip is, and how it was made",
     "plan": "the memory and disk that a clip will take, and whether it fits",
+    "quantize": "a bundle → a bundle with fewer bits, judged on its own clips",
 }
 
 

@@ -50,9 +50,19 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
         "path": str(path),
         "sha256": bundle.sha256,
         "megabytes": round(sum(file.size for file in manifest.files.values()) / 1e6, 1),
+        **_warning(manifest),
         **facts,
         "graphs": {name: _graph(manifest, name) for name in manifest.graphs},
     }
+
+
+def _warning(manifest: Manifest) -> dict[str, Any]:
+    """What a user ought to know before all else."""
+    quantization = manifest.quantization
+    if quantization is None or not quantization.quality.missed:
+        return {}
+    missed = "; ".join(quantization.quality.missed)
+    return {"warning": f"it misses the quality gate, which was accepted: {missed}"}
 
 
 def inspect_lora(path: Path) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def _graph(manifest: Manifest, name: str) -> dict[str, Any]:
     graph = manifest.graphs[name]
     return {
         "precision": graph.precision,
-        "takes_loras": graph.lora is not None,
+        "takes_loras": graph.lora is not None and graph.precision in {"fp32", "fp16"},
         "megabytes": round(sum(manifest.files[f].size for f in (graph.file, *graph.data)) / 1e6, 1),
         "inputs": [_tensor(t) for t in graph.inputs],
         "outputs": [_tensor(t) for t in graph.outputs],

@@ -169,6 +169,50 @@ class Check(_Record, frozen=True, kw_only=True):
     passed: bool
 
 
+class QualitySpec(_Record, frozen=True, kw_only=True):
+    """How near a quantized bundle is to the one that it was made of, on the same inputs and noise.
+
+    Errors are |difference| / |source| in the norm of all values.
+
+    Attributes:
+        errors: of the outputs of each graph that was changed.
+        step_errors: of the denoisers' predictions at each step of the source's way.
+        latent_errors: of the latents after each step, both on their own ways.
+        psnr: of the frames, in dB, over all clips; at most 100.
+        ssim: likewise, the mean.
+        adherence: share of right answers about the clips; `None` for a model of another world.
+        source_adherence: the source's.
+        clips: how many were made.
+        missed: what bounds are not kept, a phrase each; the user has accepted it.
+    """
+
+    errors: dict[Name, float]
+    step_errors: tuple[float, ...]
+    latent_errors: tuple[float, ...]
+    psnr: float
+    ssim: float
+    adherence: float | None
+    source_adherence: float | None
+    clips: Count
+    missed: tuple[Text, ...] = ()
+
+
+class QuantizationSpec(_Record, frozen=True, kw_only=True):
+    """What `mutoscope quantize` did.
+
+    Attributes:
+        source: the sha256 of the `bundle.json` that it began with.
+        backend: which the graphs are for.
+        formats: by graph, the formats of its products by their kind; all others are as they were.
+        quality: what it cost.
+    """
+
+    source: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    backend: Name
+    formats: dict[Name, dict[Name, Name]]
+    quality: QualitySpec
+
+
 class Manifest(_Record, frozen=True, kw_only=True):
     """The whole of `bundle.json`."""
 
@@ -186,6 +230,7 @@ class Manifest(_Record, frozen=True, kw_only=True):
     defaults: Defaults
     limits: Limits
     checks: tuple[Check, ...] = ()
+    quantization: QuantizationSpec | None = None
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, bytes]:

@@ -1,7 +1,8 @@
 """An ONNX file whose initializers can be read and replaced, without the `onnx` package.
 
 Only the fields that are needed are declared; Protocol Buffers keeps all others as they are.
-Source: `onnx/onnx.proto`, messages ModelProto, GraphProto, TensorProto, StringStringEntryProto.
+Source: `onnx/onnx.proto`, messages ModelProto, OperatorSetIdProto, GraphProto, NodeProto,
+AttributeProto, ValueInfoProto, TensorProto, StringStringEntryProto.
 """
 
 from __future__ import annotations
@@ -23,8 +24,24 @@ STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
 BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
 CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}
 MESSAGES: Messages = {
-    "Model": {"graph": (7, "Graph")},
-    "Graph": {"initializer": (5, "Tensor*")},
+    "Model": {"graph": (7, "Graph"), "opset_import": (8, "Opset*")},
+    "Opset": {"domain": (1, "string"), "version": (2, "int64")},
+    "Graph": {"node": (1, "Node*"), "initializer": (5, "Tensor*"), "output": (12, "Output*")},
+    "Node": {
+        "input": (1, "string*"),
+        "output": (2, "string*"),
+        "name": (3, "string"),
+        "op_type": (4, "string"),
+        "attribute": (5, "Attribute*"),
+        "domain": (7, "string"),
+    },
+    "Attribute": {
+        "name": (1, "string"),
+        "f": (2, "float"),
+        "i": (3, "int64"),
+        "type": (20, "int32"),
+    },
+    "Output": {"name": (1, "string")},
     "Tensor": {
         "dims": (1, "int64*"),
         "data_type": (2, "int32"),
@@ -41,6 +58,7 @@ class OnnxFile:
     """The file of one graph of a bundle.
 
     Attributes:
+        model: the file, as a message.
         shapes: of the initializers that hold floats, by name.
     """
 
@@ -54,13 +72,13 @@ class OnnxFile:
         self._bundle, self._graph = bundle, bundle.graph(graph)
         self.path = bundle.file(self._graph.file)
         try:
-            self._model = message_class("Model", MESSAGES).FromString(self.path.read_bytes())
+            self.model = message_class("Model", MESSAGES).FromString(self.path.read_bytes())
         except Exception as error:
             # DecodeError is of another module in each implementation of protobuf
             raise BundleError(f"{self.path} is no ONNX file; export the bundle again") from error
         self._tensors = {
             tensor.name: tensor
-            for tensor in self._model.graph.initializer
+            for tensor in self.model.graph.initializer
             if tensor.data_type in STORED
         }
         self.shapes = {name: tuple(tensor.dims) for name, tensor in self._tensors.items()}
@@ -73,7 +91,7 @@ class OnnxFile:
         """
         tensor = self._tensors[name]
         wanted = math.prod(tensor.dims) * BYTES[tensor.data_type]
-        data = self._external(tensor) if tensor.data_location == EXTERNAL else tensor.raw_data
+        data = self.external(tensor) if tensor.data_location == EXTERNAL else tensor.raw_data
         if len(data) != wanted:
             raise BundleError(
                 f"{self.path}: {name!r} has {len(data)} bytes, {wanted} expected; "
@@ -95,10 +113,15 @@ class OnnxFile:
 
     def serialize(self) -> bytes:
         """The whole as it is now."""
-        raw: bytes = self._model.SerializeToString()
+        raw: bytes = self.model.SerializeToString()
         return raw
 
-    def _external(self, tensor: Any) -> bytes:
+    def external(self, tensor: Any) -> bytes:
+        """The bytes of a tensor that has them in another file.
+
+        Raises:
+            BundleError: that is none of the bundle's.
+        """
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         try:

@@ -26,6 +26,7 @@ from ..engine.manifest import (
     Source,
     write_manifest,
 )
+from ..engine.target import check_target
 from ..errors import MissingExtraError, UserError, unknown
 from . import families
 from .checkpoint import Checkpoint
@@ -35,7 +36,6 @@ from .graph import Graph
 from .hub import HubModel, fetch
 from .quiet import quiet
 from .scheduler import scheduler
-from .target import check_target
 from .tokenizer import write_tokenizer
 from .verify import verify
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,24 @@ import numpy as np
 from ...errors import BundleError, MissingExtraError, MutoscopeError
 from ..bundle import Bundle
 from ..lora import Merged, check_loras, merge
+from ..manifest import GraphSpec
 from ..open import EngineOptions
 from ..session import Session, Tensor
 
-__all__ = ["check_loras", "open_session"]
+__all__ = ["Changed", "check_loras", "open_changed", "open_session"]
 CPU = "CPUExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
 """What runs the nodes of a graph, by ONNX Runtime's name, with its options where it has any."""
 
 FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A graph of a bundle in another form: what it takes and gives, its nodes and some weights."""
+
+    interface: GraphSpec
+    content: Merged
 
 
 class OnnxRuntimeSession(Session):
@@ -37,11 +47,13 @@ class OnnxRuntimeSession(Session):
         name: str,
         options: EngineOptions,
         providers: Sequence[Provider] = (CPU,),
+        changed: Changed | None = None,
     ) -> None:
-        super().__init__(name, bundle.graph(name))
+        super().__init__(name, changed.interface if changed else bundle.graph(name))
         path = bundle.file(bundle.graph(name).file)
-        changed = options.loras and bundle.graph(name).lora is not None
-        merged = merge(bundle, name, options.loras) if changed else None
+        merged = changed.content if changed else None
+        if options.loras and bundle.graph(name).lora is not None:
+            merged = merge(bundle, name, options.loras)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._native: Any = _open_native(path, options, merged, providers)
         self._check_interface(path)
@@ -98,6 +110,13 @@ def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRunti
         UserError: a LoRA does not fit.
     """
     return OnnxRuntimeSession(bundle, name, options)
+
+
+def open_changed(
+    bundle: Bundle, name: str, options: EngineOptions, changed: Changed
+) -> OnnxRuntimeSession:
+    """Open a graph in another form than its file has; raises as `open_session`."""
+    return OnnxRuntimeSession(bundle, name, options, changed=changed)
 
 
 def _open_native(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class Merged:
     """
 
     model: bytes
-    weights: dict[str, NDArray[np.floating]]
+    weights: dict[str, NDArray[Any]]
 
 
 def check_loras(bundle: Bundle, loras: Sequence[Lora]) -> None:

@@ -149,10 +149,14 @@ class _Memory:
 
 
 def _folded(graph: OnnxGraph) -> set[str]:
-    """What comes of weights alone: a backend computes it once, when it opens the graph."""
+    """What comes of weights alone: a backend computes it once, when it opens the graph.
+
+    Quantized weights stay as they are.
+    """
     constant, folded = set(graph.initializers), set[str]()
     for node in graph.nodes:
-        if node.inputs and all(name in constant for name in node.inputs if name):
+        known = node.inputs and all(name in constant for name in node.inputs if name)
+        if known and node.op != "DequantizeLinear":
             constant.update(node.outputs)
             folded.update(node.outputs)
     return folded

@@ -70,6 +70,14 @@ def _cast(node: Node, given: Inputs) -> list[Value]:
     return [Value(source.shape, code, source.content.astype(READABLE[code]))]
 
 
+def _quantize(node: Node, given: Inputs) -> list[Value]:
+    return [Value(need(given[0]).shape, need(given[2]).code)]
+
+
+def _dequantize(node: Node, given: Inputs) -> list[Value]:
+    return [Value(need(given[0]).shape, need(given[1]).code)]
+
+
 def _reduce(node: Node, given: Inputs) -> list[Value]:
     source, rank = need(given[0]), len(need(given[0]).shape)
     axes = {axis % rank for axis in (ints(given[1]) if len(given) > 1 else range(rank))}
@@ -83,6 +91,12 @@ def _matmul(node: Node, given: Inputs) -> list[Value]:
     left, right = need(given[0]), need(given[1])
     batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     return [Value((*batch, left.shape[-2], right.shape[-1]), left.code)]
+
+
+def _matmul_in_blocks(node: Node, given: Inputs) -> list[Value]:
+    """ONNX Runtime's MatMulNBits: the matrix is packed, its width stands in the node."""
+    left = need(given[0])
+    return [Value((*left.shape[:-1], node.attributes["N"]), left.code)]
 
 
 def _gemm(node: Node, given: Inputs) -> list[Value]:
@@ -152,9 +166,13 @@ RULES: dict[str, Rule] = {
     "Conv": _conv,
     "Expand": layout.expand,
     "Gather": layout.gather,
+    "DequantizeLinear": _dequantize,
+    "DynamicQuantizeMatMul": _matmul,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "MatMulNBits": _matmul_in_blocks,
     "Pad": layout.pad,
+    "QuantizeLinear": _quantize,
     "Range": layout.range_,
     "Reshape": layout.reshape,
     "Resize": _resize,

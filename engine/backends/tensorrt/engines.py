@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ....errors import UserError
 from ....kernels.device import Device
 from ...bundle import Bundle
 from ...profiles import LatentSize, profile
 from ...spec import RECIPE, EngineSpec, source_hash, system_name
 from ...store import Built, Engine, EngineStore
 from .build import Report, build
-from .package import Package
+from .package import PACKAGES, Package
 
 
 def describe(
@@ -27,8 +28,15 @@ def describe(
     Without targets it is for the device. An engine that is tuned on a device is for that only.
 
     Raises:
-        UserError: a compute capability that the package does not build for.
+        UserError: a compute capability that the package does not build for, or a graph that is
+            quantized for another backend.
     """
+    quantization = bundle.manifest.quantization
+    if quantization and name in quantization.formats and quantization.backend not in PACKAGES:
+        raise UserError(
+            f"{bundle.path}: the graph {name!r} is quantized for {quantization.backend}; make a "
+            "bundle for TensorRT with: mutoscope quantize BUNDLE OUT --backend tensorrt-rtx"
+        )
     tuned = device if not package.ahead_of_time else None
     wanted = tuple(targets) or ((device.arch,) if device else ())
     return EngineSpec(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from mutoscope.engine.folders import whole_folder
+from mutoscope.engine.target import check_target
 from mutoscope.errors import UserError
-from mutoscope.export.target import check_target
 
 
 def test_a_missing_parent_is_named(tmp_path: Path) -> None:

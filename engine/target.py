@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..engine.manifest import FILE_NAME
 from ..errors import UserError
+from .manifest import FILE_NAME
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

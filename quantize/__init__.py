@@ -1,0 +1,6 @@
+"""Quantize: a bundle → a bundle with fewer bits, calibrated and judged on its own clips."""
+
+from .quality import QualityError
+from .quantizer import Options, quantize_bundle
+
+__all__ = ["Options", "QualityError", "quantize_bundle"]

@@ -1,0 +1,143 @@
+"""The formats that a product with a constant matrix can be computed in, and the nodes that do it.
+
+Source of the operators: ONNX Runtime, `docs/ContribOperators.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graph import MICROSOFT, Linear, Rewriting, read_weight
+from .weights import BLOCK, in_blocks, per_channel
+
+Array = NDArray[np.float32]
+SMALLEST_HALF = 2.0**-14
+"""The least of fp16's normal numbers."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What is known of the input of products.
+
+    Attributes:
+        factors: what its channels are divided by (in,), and the weights multiplied; or nothing.
+        peak: the largest magnitude, after that.
+    """
+
+    factors: Array | None
+    peak: float
+
+
+Format = Callable[[Rewriting, Linear, Input | None], None]
+"""Puts a product into a graph; `None` where its input was not looked at."""
+
+ACCURATE = 1
+"""MatMulNBits' accuracy level: computed in float32."""
+
+
+def dynamic_int8(graph: Rewriting, linear: Linear, given: Input | None) -> None:
+    """Weights in 8 bits, a scale a channel; activations in 8 bits, scaled anew at each run."""
+    source, weight = _smoothed(graph, linear, given)
+    stored, scale = per_channel(weight)
+    inputs = [
+        source,
+        graph.tensor(f"{linear.result}.weight.int8", stored),
+        graph.tensor(f"{linear.result}.weight.scale", scale),
+        "",
+        linear.bias or "",
+    ]
+    op = "DynamicQuantizeMatMul"
+    graph.node(linear, op, inputs, [linear.result], domain=MICROSOFT)
+    graph.drop(linear)
+
+
+def blockwise(bits: int, graph: Rewriting, linear: Linear, given: Input | None) -> None:
+    """Weights alone, in 8 or 4 bits, a scale for every `BLOCK` of them."""
+    stored, scale = in_blocks(read_weight(graph.file, linear), bits)
+    inputs = [
+        linear.source,
+        graph.tensor(f"{linear.result}.weight.int{bits}", stored),
+        graph.tensor(f"{linear.result}.weight.scale", scale),
+    ]
+    rows, columns = linear.shape
+    numbers = {"K": rows, "N": columns, "bits": bits, "block_size": BLOCK}
+    numbers["accuracy_level"] = ACCURATE
+    _product(graph, linear, "MatMulNBits", inputs, MICROSOFT, **numbers)
+
+
+def static_int8(graph: Rewriting, linear: Linear, given: Input | None) -> None:
+    """Weights and activations in 8 bits, symmetric, in scales that are settled, for TensorRT.
+
+    Pairs of QuantizeLinear and DequantizeLinear say so, and the product between them stays.
+    """
+    assert given is not None
+    dtype = np.float16 if linear.half else np.float32
+    source, weight = _smoothed(graph, linear, given)
+    step = graph.tensor(f"{source}.step", _scale(np.float32(given.peak / 127), dtype))
+    stored, scale = per_channel(weight)
+    scale = _scale(scale, dtype)
+    stored = np.clip(np.rint(weight / scale.astype(np.float32)), -127, 127).astype(np.int8)
+    constant = [
+        graph.tensor(f"{linear.result}.weight.int8", stored),
+        graph.tensor(f"{linear.result}.weight.scale", scale),
+    ]
+    zero = graph.tensor("symmetric", np.zeros((), np.int8))
+    eight, rounded = f"{source}.int8", f"{source}.rounded"
+    matrix = f"{linear.result}.weight"
+    graph.node(linear, "QuantizeLinear", [source, step, zero], [eight])
+    graph.node(linear, "DequantizeLinear", [eight, step, zero], [rounded])
+    graph.node(linear, "DequantizeLinear", constant, [matrix], axis=1)
+    _product(graph, linear, "MatMul", [rounded, matrix])
+
+
+def _product(
+    graph: Rewriting, linear: Linear, op: str, inputs: list[str], domain: str = "", **numbers: int
+) -> None:
+    """The product, and the sum after it, in the place of the old ones."""
+    product = f"{linear.result}.product" if linear.bias else linear.result
+    graph.node(linear, op, inputs, [product], domain=domain, **numbers)
+    if linear.bias:
+        graph.node(linear, "Add", [product, linear.bias], [linear.result])
+    graph.drop(linear)
+
+
+def _scale(scale: Any, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    """Scales in the type that the graph computes in, none of them lost in it."""
+    least = SMALLEST_HALF if dtype is np.float16 else np.finfo(np.float32).tiny
+    return np.asarray(np.maximum(scale, np.float32(least)), dtype)
+
+
+def _smoothed(graph: Rewriting, linear: Linear, given: Input | None) -> tuple[str, Array]:
+    """The input divided by its factors, and the matrix times them: the same product."""
+    weight = read_weight(graph.file, linear)
+    if given is None or given.factors is None:
+        return linear.source, weight
+    smoothed = f"{linear.source}.smoothed"
+    dtype = np.float16 if linear.half else np.float32
+    inverse = graph.tensor(f"{linear.source}.smoothing", (1 / given.factors).astype(dtype))
+    graph.node(linear, "Mul", [linear.source, inverse], [smoothed])
+    return smoothed, weight * given.factors[:, None]
+
+
+FLOAT = "float"
+"""What is said of a product that stays as it is."""
+
+FORMATS: Mapping[str, Format] = {
+    "int8": dynamic_int8,
+    "int8-static": static_int8,
+    "int8-weights": partial(blockwise, 8),
+    "int4-weights": partial(blockwise, 4),
+}
+BYTES = {
+    "int8": 1.0,
+    "int8-static": 1.0,
+    "int8-weights": 1 + 4 / BLOCK,
+    "int4-weights": 0.5 + 4 / BLOCK,
+}
+"""Of a weight, with its share of the scales."""
