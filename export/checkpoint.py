@@ -64,6 +64,17 @@ class Component:
         with safe_open(self._file(name), framework="pt") as stream:
             return tuple(stream.get_slice(self._stored(name)).get_shape())
 
+    def dtype(self, name: str) -> str:
+        """The type of a tensor, as its file's header has it: such as F32 or BF16.
+
+        Raises:
+            CheckpointError: the component has none of that name.
+        """
+        from safetensors import safe_open
+
+        with safe_open(self._file(name), framework="pt") as stream:
+            return str(stream.get_slice(self._stored(name)).get_dtype())
+
     def _file(self, name: str) -> Path:
         if self._stored(name) not in self.files:
             raise CheckpointError(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SOFTMAX_FLOAT = 1
 """`Attention`'s softmax_precision: the ONNX code of float32."""
 
+NARROW = "narrow"
+"""What a tensor's `meta` has its values in fewer bits under."""
+
 
 def tidy(model: ir.Model, graph: Graph) -> None:
     """Simplify a graph whose weights are attached, and give it its interface."""
@@ -65,10 +68,11 @@ def fold_transposes(model: ir.Model) -> None:
 def _add_transposed(model: ir.Model, weight: ir.Value, order: Sequence[int]) -> ir.Value:
     source = weight.const_value
     assert source is not None
-    array = source.numpy
+    array, narrow = source.numpy, source.meta.get(NARROW)
     shape = [source.shape[axis] for axis in order]
     name = f"{weight.name}{TRANSPOSED}"
-    tensor = lazy(lambda: np.transpose(array(), order), source.dtype, shape, name)
+    turned = narrow and (lambda: np.transpose(narrow(), order))
+    tensor = lazy(lambda: np.transpose(array(), order), source.dtype, shape, name, turned)
     return add_initializer(model, tensor)
 
 
@@ -93,18 +97,27 @@ def name_interface(model: ir.Model, graph: Graph) -> None:
 
 
 def lazy(
-    load: Callable[[], Any], dtype: ir.DataType, shape: Sequence[Any], name: str
+    load: Callable[[], Any],
+    dtype: ir.DataType,
+    shape: Sequence[Any],
+    name: str,
+    narrow: Callable[[], Any] | None = None,
 ) -> ir.LazyTensor:
-    """A tensor whose values are read each time they are asked for, and never kept."""
+    """A tensor whose values are read each time they are asked for, and never kept.
+
+    `narrow` gives the same values in the fewer bits that the checkpoint has them in.
+    """
     import onnx_ir as ir
 
-    return ir.LazyTensor(
+    tensor = ir.LazyTensor(
         lambda: ir.Tensor(np.ascontiguousarray(load()), dtype=dtype),
         dtype=dtype,
         shape=ir.Shape(shape),
         name=name,
         cache=False,
     )
+    tensor.meta[NARROW] = narrow
+    return tensor
 
 
 def add_initializer(model: ir.Model, tensor: ir.LazyTensor | ir.ExternalTensor) -> ir.Value:

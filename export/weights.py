@@ -19,7 +19,7 @@ from ..closing import Closing
 from ..engine.initializers import HALF, OWNER
 from ..errors import CheckpointError
 from .graph import Graph
-from .passes import add_initializer, lazy, replace_uses
+from .passes import NARROW, add_initializer, lazy, replace_uses
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 1024
 """Smaller tensors lie in the graph's own file."""
+
+HALVES = {"F16": "float16", "BF16": "bfloat16"}
+"""Safetensors' names of half precision, and PyTorch's."""
 
 CHUNK = 1 << 24
 """Elements that are looked at at a time, for a small peak of memory."""
@@ -59,8 +62,9 @@ def attach(model: ir.Model, graph: Graph) -> None:
         traced = value.const_value
         tensor: Any = getattr(traced, "raw", None)
         if traced is not None and isinstance(tensor, FakeTensor):
-            load = _loader(graph, name.removeprefix(OWNER), tensor.dtype)
-            value.const_value = lazy(load, traced.dtype, tuple(tensor.shape), name)
+            key = name.removeprefix(OWNER)
+            load, narrow = _loader(graph, key, tensor.dtype), _narrow_loader(graph, key, tensor)
+            value.const_value = lazy(load, traced.dtype, tuple(tensor.shape), name, narrow)
 
 
 def _loader(graph: Graph, key: str, dtype: torch.dtype) -> Callable[[], NDArray[Any]]:
@@ -70,14 +74,26 @@ def _loader(graph: Graph, key: str, dtype: torch.dtype) -> Callable[[], NDArray[
     return load
 
 
+def _narrow_loader(graph: Graph, key: str, wanted: Tensor) -> Callable[[], NDArray[Any]] | None:
+    """Of a weight that the checkpoint has in half precision and the graph wants in float32."""
+    import torch
+
+    stored = HALVES.get(graph.component.dtype(key))
+    if stored is None or wanted.dtype != torch.float32:
+        return None
+    return _loader(graph, key, getattr(torch, stored))
+
+
 def cast(graph: Graph, key: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """A weight in the precision of the graph.
 
     Raises:
         CheckpointError: it has values that the precision cannot hold, or no numbers at all.
     """
+    import torch
+
     out = weight.to(dtype)
-    if not out.isfinite().all():
+    if not all(part.isfinite().all() for part in torch.split(out.flatten(), CHUNK)):
         raise CheckpointError(
             f"{graph.component.folder} has values in {key!r} that are beyond {graph.precision}; "
             "export in fp32, and if it is, download the checkpoint again"
@@ -111,8 +127,9 @@ class WeightFile(Closing):
             assert tensor is not None
             if tensor.nbytes <= INLINE_BYTES:
                 continue
-            array = tensor.numpy()
-            half = half_exactly(array)
+            narrow = tensor.meta.get(NARROW)
+            array = narrow() if narrow else tensor.numpy()
+            half = array if narrow else half_exactly(array)
             if half is None:
                 value.const_value = self._write(array, name)
             else:
