@@ -50,6 +50,14 @@ def embedded_bundle() -> Path:
         return pipe.bundle.path
 
 
+def embedded_tokens() -> int:
+    """What the embedded model's prompts are padded or cut to."""
+    from .. import load
+
+    with load(backend="null") as pipe:
+        return pipe.bundle.manifest.text.max_tokens
+
+
 def embedded_checkpoint() -> Path:
     """Where what it was exported from lies.
 

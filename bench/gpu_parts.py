@@ -118,10 +118,11 @@ def diffusers_vae(setting: Setting) -> dict[str, Any]:
 def diffusers_clip(setting: Setting) -> dict[str, Any]:
     """A clip of the embedded model's checkpoint through diffusers' pipeline; keeps its frames."""
     device = _torch_device(setting)
-    from .gpu_loop import embedded_checkpoint, request
+    from .gpu_loop import embedded_checkpoint, embedded_tokens, request
     from .peers.diffusers_clip import clip
 
-    frames, figures = clip(embedded_checkpoint(), request(small=setting.small), device)
+    wanted = request(small=setting.small)
+    frames, figures = clip(embedded_checkpoint(), wanted, device, tokens=embedded_tokens())
     np.save(setting.reference, frames)
     return figures
 

@@ -20,6 +20,7 @@ def opened(
     request: dict[str, Any],
     device: str,
     *,
+    tokens: int,
     dtype: torch.dtype | None = None,
     compiled: bool = False,
 ) -> Callable[[], Frames]:
@@ -29,6 +30,7 @@ def opened(
         checkpoint: in diffusers' format.
         request: fields of `Request`, its latents among them; the scheduler is the checkpoint's.
         device: "cuda" or "cpu".
+        tokens: that every prompt is padded or cut to.
         dtype: of the weights; by default the checkpoint's.
         compiled: the transformer goes through `torch.compile`.
     """
@@ -50,6 +52,7 @@ def opened(
             num_inference_steps=request["steps"],
             guidance_scale=request["guidance_scale"],
             latents=torch.from_numpy(request["latents"]).to(device),
+            max_sequence_length=tokens,
             output_type="np",
         )
         pictures: Frames = np.round(made.frames[0] * 255).astype(np.uint8)
@@ -58,14 +61,16 @@ def opened(
     return make
 
 
-def clip(checkpoint: Path, request: dict[str, Any], device: str) -> tuple[Frames, dict[str, Any]]:
+def clip(
+    checkpoint: Path, request: dict[str, Any], device: str, *, tokens: int
+) -> tuple[Frames, dict[str, Any]]:
     """The frames of a request, and what making them took; see `opened`.
 
     Returns:
         uint8 (frames, height, width, 3); then seconds (median of three clips, after one), and GB
         (2^30 bytes) of device memory: what is taken at the end, and the most that tensors held.
     """
-    make = opened(checkpoint, request, device)
+    make = opened(checkpoint, request, device, tokens=tokens)
     frames: list[Frames] = []
 
     def keep() -> None:

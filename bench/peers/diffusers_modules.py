@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from ..gpu_loop import embedded_tokens
 from . import diffusers_clip
 from .contest import Array, Opened
 
@@ -67,9 +68,14 @@ def vae_operations(checkpoint: Path, latents: Array) -> int:
 
 
 def clip(checkpoint: Path, request: dict[str, Any], precision: str, *, compiled: bool) -> Opened:
-    """A prompt → uint8 frames, by diffusers' pipeline."""
+    """A prompt of the embedded model's → uint8 frames, by diffusers' pipeline."""
     make = diffusers_clip.opened(
-        checkpoint, request, "cpu", dtype=DTYPES[precision], compiled=compiled
+        checkpoint,
+        request,
+        "cpu",
+        tokens=embedded_tokens(),
+        dtype=DTYPES[precision],
+        compiled=compiled,
     )
     return Opened(make)
 

@@ -136,7 +136,7 @@ def test_long_prompt_is_cut_visibly(start: Callable[..., Any]) -> None:
     assert warning.startswith("prompt cut; ignored: ")
     assert warning.endswith("a red circle moves up")
     cut = warning.removeprefix("prompt cut; ignored: ")
-    told = f"the prompt is longer than 512 tokens; this part is ignored: {cut!r}"
+    told = f"the prompt is longer than 128 tokens; this part is ignored: {cut!r}"
     assert errors.splitlines()[0] == f"mutoscope: {told}"
 
 

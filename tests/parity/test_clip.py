@@ -68,6 +68,7 @@ def both(
         num_inference_steps=given["steps"],
         guidance_scale=given["guidance_scale"],
         latents=torch.from_numpy(latents),
+        max_sequence_length=pipe.bundle.manifest.text.max_tokens,
         output_type="np",
     )
     return clip.frames, np.round(output.frames[0] * 255).astype(np.uint8)
