@@ -85,6 +85,13 @@ def test_the_text_encoder_may_stay_on_the_cpu(
     np.testing.assert_array_equal(clip.frames, plain(PROMPT, **OPTIONS).frames)
 
 
+def test_what_closed_engines_gave_stays(pipe: Pipeline, plain: Pipeline) -> None:
+    with mutoscope.load(backend="tensorrt-rtx", keep_open=False) as closing:
+        clip = closing(PROMPT, **OPTIONS)
+        assert list(closing.sessions._opened) == ["vae_decoder_next"]
+    np.testing.assert_array_equal(clip.frames, plain(PROMPT, **OPTIONS).frames)
+
+
 def test_tiles_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     options = {**OPTIONS, "vae_tile": 32}
     clips = [pipeline(PROMPT, **options).frames for pipeline in (pipe, plain)]
