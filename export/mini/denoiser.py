@@ -31,7 +31,7 @@ from .vae import begin_with
 from .whole import make_whole
 from .workplace import Workplace
 
-FOREGROUND_WEIGHT = 2.0
+FOREGROUND_WEIGHT = 7.0
 SEQUELS = 0.5
 GATE = 0.3
 SHEET_STEPS = 12
@@ -132,7 +132,7 @@ class DenoiserTask:
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """The velocity's squared error where latents are not given; objects count three times."""
+        """The velocity's squared error where latents are not given; objects count eight times."""
         clean, mask = gather(self.latents, batch)
         noise = torch.randn(clean.shape, generator=random, device=clean.device)
         level = sample_sigmas(len(clean), random, self.shift)
