@@ -128,6 +128,11 @@ def facts_line(facts: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in facts.items())
 
 
+def interval(ends: tuple[float, float]) -> str:
+    """Two shares, as the command line takes them: 0:0.6."""
+    return "{:g}:{:g}".format(*ends)
+
+
 def csv_lines(table: Sequence[dict[str, Any]]) -> str:
     """Records with the same fields as CSV, headed by their names."""
     text = io.StringIO()

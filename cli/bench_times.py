@@ -13,7 +13,7 @@ from .. import load
 from ..bench.baseline import SETTINGS, Baseline
 from ..bench.machine import describe
 from ..bench.measure import Measurement, Repeat
-from ..bench.report import FORMATS, Report, Run
+from ..bench.report import FORMATS, Report, Run, interval
 from ..bench.stages import PROMPT, STAGES, Stages, generate
 from ..errors import UserError, unknown
 from ..runtime.request import Request, settle
@@ -69,7 +69,7 @@ def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
             "precision": pipe.bundle.precision,
             "backend": engine["backend"],
             "threads": engine["threads"] or "all",
-            "guidance_interval": _interval(settings.guidance_interval),
+            "guidance_interval": interval(settings.guidance_interval),
             **{name: getattr(settings, name) for name in shown},
         }
     return _Plan(engine, request, facts)
@@ -123,15 +123,10 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     values = {**engine, **request}
     loras = values.pop("loras")
     width, height = values.pop("width"), values.pop("height")
-    interval = values.pop("guidance_interval", None)
+    guided = values.pop("guidance_interval", None)
     values["size"] = width and f"{width}x{height}"
     given = [(flags.get(name, name), value) for name, value in values.items() if value is not None]
-    if interval is not None:
-        given.append(("guidance-interval", _interval(interval)))
+    if guided is not None:
+        given.append(("guidance-interval", interval(guided)))
     given += [("lora", f"{path}:{scale}") for path, scale in loras.items()]
     return [part for name, value in given for part in (f"--{name}", str(value))]
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    """As the command line takes it."""
-    return ":".join(map(str, ends))

@@ -24,6 +24,9 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
 DENOISERS = ("denoiser", "denoiser_2")
 """The graphs of a bundle that predict velocities: one, or two where it has two experts."""
+TEXT_ENCODER = "text_encoder"
+DECODERS = ("vae_decoder_first", "vae_decoder_next")
+"""The graphs that turn latents into frames: the first latent frame, and each later one."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, cast
 from ..closing import Closing
 from ..kernels.device import Stream
 from .bundle import Bundle
+from .manifest import TEXT_ENCODER
 from .open import EngineOptions, GpuBackend, check_loras, find_backend
 from .session import Session
 
 if TYPE_CHECKING:
     from .lora import Lora
-
-TEXT_ENCODER = "text_encoder"
 
 
 class Sessions(Closing):

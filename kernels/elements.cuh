@@ -92,6 +92,18 @@ __host__ __device__ void load_padded(
     for (int i = 0; i < WIDTH; ++i) to[i] = first + i < count ? widen(from[first + i]) : 0.0f;
 }
 
+// Eight elements from the first on, of an array of count; nothing beyond its end.
+__host__ __device__ inline void
+store_padded(float* to, long long first, long long count, const float (&from)[WIDTH]) {
+    if (first + WIDTH <= count && aligned(to + first, 16)) {
+        store(to + first, from);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < WIDTH; ++i)
+        if (first + i < count) to[first + i] = from[i];
+}
+
 // The first of this thread's elements, in a grid of one thread for every eight.
 __device__ inline long long first_element() {
     return (static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x) * WIDTH;

@@ -5,18 +5,6 @@
 
 #include "elements.cuh"
 
-// Eight elements from the first on, of an array of count; nothing beyond its end.
-__device__ inline void
-store_padded(float* to, long long first, long long count, const float (&from)[WIDTH]) {
-    if (first + WIDTH <= count && aligned(to + first, 16)) {
-        store(to + first, from);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < WIDTH; ++i)
-        if (first + i < count) to[first + i] = from[i];
-}
-
 // latents: (channels, frames, pixels); mean, deviation: (channels,); to: (channels, pixels).
 extern "C" __global__ void __launch_bounds__(THREADS)
 latent_frame_take(

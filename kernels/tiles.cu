@@ -29,17 +29,6 @@ struct Place {
     }
 };
 
-// Eight elements from the first on, of a row of width; nothing beyond its end.
-__device__ inline void store_row(float* to, int first, int width, const float (&from)[WIDTH]) {
-    if (first + WIDTH <= width && aligned(to + first, 16)) {
-        store(to + first, from);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < WIDTH; ++i)
-        if (first + i < width) to[first + i] = from[i];
-}
-
 // frame: (planes, rows, columns); tile: (planes, height, width).
 extern "C" __global__ void __launch_bounds__(THREADS)
 tiles_take(
@@ -52,7 +41,7 @@ tiles_take(
     float values[WIDTH];
     load_padded(frame + place.of(piece), piece.first, width, values);
     long long line = static_cast<long long>(blockIdx.y) * height + piece.row;
-    store_row(tile + line * width, piece.first, width, values);
+    store_padded(tile + line * width, piece.first, width, values);
 }
 
 // tile: (planes, height, width); down: (height,); across: (width,); canvas: (planes, rows, columns).
@@ -71,5 +60,5 @@ tiles_add(
     load_padded(to, piece.first, width, sum);
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i) sum[i] += values[i] * (down[piece.row] * weights[i]);
-    store_row(to, piece.first, width, sum);
+    store_padded(to, piece.first, width, sum);
 }

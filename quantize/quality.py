@@ -12,7 +12,7 @@ import numpy as np
 from ..bench.quality import Report, Setting, Task, compare
 from ..engine import EngineOptions, Sessions
 from ..engine.bundle import Bundle
-from ..engine.manifest import DENOISERS, QualitySpec
+from ..engine.manifest import DENOISERS, TEXT_ENCODER, QualitySpec
 from ..errors import MutoscopeError
 from ..runtime.embeddings import encode
 from ..runtime.text import Tokenizer
@@ -30,8 +30,6 @@ MAX_ADHERENCE_LOSS = 2.0
 
 SAME = 100.0
 """What is written for equal clips, whose PSNR is infinite."""
-
-TEXT_ENCODER = "text_encoder"
 
 
 class QualityError(MutoscopeError):

@@ -15,7 +15,7 @@ from ..bench.adherence import PLAIN, prompts, vocabulary_of
 from ..bench.quality import Task
 from ..engine.bundle import Bundle
 from ..engine.folders import whole_folder
-from ..engine.manifest import DENOISERS, Manifest
+from ..engine.manifest import DENOISERS, TEXT_ENCODER, Manifest
 from ..engine.onnx_file import OnnxFile
 from ..engine.target import check_target
 from ..errors import UserError, unknown
@@ -25,7 +25,7 @@ from ..runtime.text import Tokenizer
 from .activations import Activations, observe
 from .formats import Input
 from .graph import Linear, find_linears
-from .quality import TEXT_ENCODER, QualityError, judge
+from .quality import QualityError, judge
 from .sensitivity import Subject, choose
 from .smoothing import asymmetric, find_factors, symmetric
 from .trajectory import Call, Clips, record, spread

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closing import Closing
 from ..engine.onnx_file import EXTERNAL, OnnxFile
 
 CODES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "float16": 10}
@@ -50,7 +50,7 @@ class Memory:
         """Nothing is moved."""
 
 
-class WeightFile:
+class WeightFile(Closing):
     """A file of weights in the making; use it in a `with`. One tensor at a time is in memory."""
 
     def __init__(self, path: Path) -> None:
@@ -77,15 +77,8 @@ class WeightFile:
         refer(tensor, self.path.name, self._stream.tell(), len(data))
         self._stream.write(data)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file, whole or not."""
         self._stream.close()
 
 

@@ -14,7 +14,7 @@ from ..cache import cache_folder
 from ..closing import Closing
 from ..engine import Bundle, Session, Sessions
 from ..engine.lora import open_loras
-from ..engine.manifest import DENOISERS
+from ..engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER
 from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
 from .clip import Clip
@@ -33,8 +33,6 @@ from .text import Tokenizer
 from .tiles import Tiling
 
 Array = NDArray[np.float32]
-GRAPHS = ("text_encoder", "denoiser", "vae_decoder_first", "vae_decoder_next")
-"""What a clip needs; one frame does without the last."""
 
 
 class Pipeline(Closing):
@@ -116,7 +114,7 @@ class Pipeline(Closing):
 
     def _settle(self, prompt: str, options: dict[str, Any]) -> tuple[Settings, Record]:
         settings = settle(Request.of(prompt, options), self.bundle.manifest)
-        for name in GRAPHS[: 3 if settings.frames == 1 else 4]:
+        for name in graphs_for(settings.frames):
             self.bundle.graph(name)
         if settings.image is not None:
             for name in graphs_for_image(self.bundle.manifest, settings.frames):
@@ -128,7 +126,7 @@ class Pipeline(Closing):
         with account.stage("text"):
             positive = self._embed(settings.prompt, account)
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
-            self.sessions.done(GRAPHS[0])
+            self.sessions.done(TEXT_ENCODER)
         published = self.bundle.manifest.scheduler
         scheduler = get_scheduler(
             settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
@@ -152,7 +150,7 @@ class Pipeline(Closing):
 
         def steer(new_prompt: str) -> None:
             predict.prompt = self._embed(check_prompt(new_prompt), account)
-            self.sessions.done(GRAPHS[0])
+            self.sessions.done(TEXT_ENCODER)
 
         velocity: Predict[Any] = predict
         if settings.step_cache:
@@ -173,7 +171,7 @@ class Pipeline(Closing):
         if tokens.cut:
             account.warnings.append(f"prompt cut; ignored: {tokens.cut}")
         embedding = self._embeddings.get(
-            tokens, lambda: encode(self.sessions("text_encoder"), tokens)
+            tokens, lambda: encode(self.sessions(TEXT_ENCODER), tokens)
         )
         return self._arithmetic.array(pad(embedding, self.bundle.manifest.text.max_tokens))
 
@@ -193,7 +191,7 @@ class Pipeline(Closing):
         return map(arithmetic.rgb8, decoded)
 
     def _open_decoder(self, name: str) -> Session:
-        for other in GRAPHS[2:]:
+        for other in DECODERS:
             if other != name:
                 self.sessions.done(other)
         return self.sessions(name)
@@ -212,3 +210,8 @@ class Pipeline(Closing):
         frames = np.concatenate(list(pieces))
         account.finish()
         return Clip(account, frames=frames)
+
+
+def graphs_for(frames: int) -> tuple[str, ...]:
+    """What a clip of so many frames needs: one frame does without the last."""
+    return TEXT_ENCODER, DENOISERS[0], *DECODERS[: 1 if frames == 1 else 2]

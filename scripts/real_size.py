@@ -27,8 +27,10 @@ def measure(command: str) -> tuple[float, float, int]:
     return time.monotonic() - began, 1024 * used.ru_maxrss / GB, os.waitstatus_to_exitcode(status)
 
 
+@click.command()
+@click.argument("commands", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(commands: Path) -> None:
-    """Print a table's rows as they come."""
+    """Run the lines of COMMANDS, and print a table's rows as they come."""
     click.echo("| command | seconds | peak memory |\n| --- | --- | --- |")
     for line in commands.read_text().splitlines():
         command = line.partition("#")[0].strip()
@@ -41,4 +43,4 @@ def main(commands: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

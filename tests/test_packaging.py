@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -115,3 +116,16 @@ def test_arrows_point_one_way(path: Path) -> None:
             assert node.module.partition(".")[0] in ALLOWED[area] | {area}
             if area == "engine" and node.module.startswith("kernels"):
                 assert node.module in DEVICE_LAYER
+
+
+def test_ci_runs_what_needs_an_extra() -> None:
+    """A test that skips without an extra is run once more, with a skip counted as a failure."""
+    commands = (ROOT / ".ci" / "run").read_text()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        place = path.relative_to(ROOT)
+        if place.parts[1] == "gpu" or path.name == "test_packaging.py":
+            continue
+        extras = set(re.findall(r'importorskip\(\s*"([\w.]+)"', path.read_text()))
+        if extras - {"onnxruntime"}:  # which the README's own tests have
+            named = [str(place), *map(str, list(place.parents)[:-2])]
+            assert any(f" {name} " in f"{commands} ".replace("\n", " ") for name in named), place

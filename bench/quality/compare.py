@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ...errors import UserError
 from ...runtime import checks
-from ...runtime.pipeline import GRAPHS
+from ...runtime.pipeline import graphs_for
 from ...runtime.request import MAX_SEED
 from ...runtime.video.failures import file_errors
 from ..adherence import PLAIN, prompts, score, vocabulary_of
@@ -117,7 +117,7 @@ class Comparison:
     def _clips(
         self, variant: Variant, number: int, kept: Frames | None, watch: Watcher | None
     ) -> Iterator[ClipQuality]:
-        for graph in GRAPHS[: 3 if variant.settings.frames == 1 else 4]:
+        for graph in graphs_for(variant.settings.frames):
             variant.pipe.sessions(graph)
         for place, (prompt, scene) in enumerate(self.prompts):
             seed = variant.settings.seed + place

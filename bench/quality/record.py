@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adherence import Adherence, Score, aggregate
+from ..report import interval
 from .similarity import Similarity, together, worst
 
 
@@ -54,10 +55,10 @@ class Quality:
     def name(self) -> str:
         """The setting in a few words."""
         s = self.settings
-        start, stop = s["guidance_interval"]
         return (
             f"{self.bundle} {self.precision} on {self.backend}, {s['scheduler']}, "
-            f"{s['steps']} steps, guidance {s['guidance_scale']:g} in {start:g}:{stop:g}, "
+            f"{s['steps']} steps, guidance {s['guidance_scale']:g} "
+            f"in {interval(s['guidance_interval'])}, "
             f"step cache {s['step_cache']:g}, shift {s['shift']:g}"
         )
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ..adherence.score import ATTRIBUTES
-from ..report import NONE, csv_lines, facts_line
+from ..report import NONE, csv_lines, facts_line, interval
 from .record import ClipQuality, Quality, Report
 from .similarity import Similarity
 
@@ -63,7 +63,7 @@ def _row(found: Quality, *, is_reference: bool) -> dict[str, Any]:
         "precision": found.precision,
         "backend": found.backend,
         **found.settings,
-        "guidance_interval": _interval(found),
+        "guidance_interval": interval(found.settings["guidance_interval"]),
         "loop_seconds": round(found.loop_seconds, 6),
         "seconds": round(found.seconds, 6),
         **_figures("", found.similarity),
@@ -97,7 +97,7 @@ def _cells(found: Quality, asked: tuple[str, ...]) -> tuple[str, ...]:
     s, alike, worst = found.settings, found.similarity, found.worst
     cells = [
         found.bundle, found.precision, found.backend, s["scheduler"], f"{s['steps']}",
-        f"{s['guidance_scale']:g}", _interval(found), f"{s['step_cache']:g}",
+        f"{s['guidance_scale']:g}", interval(s["guidance_interval"]), f"{s['step_cache']:g}",
         f"{s['shift']:g}", f"{found.loop_seconds:.3f}", f"{found.seconds:.3f}",
     ]  # fmt: skip
     if alike and worst:
@@ -112,11 +112,6 @@ def _cells(found: Quality, asked: tuple[str, ...]) -> tuple[str, ...]:
         ]
         cells += [f"{adherence.colour_drift:.1f}", f"{100 * adherence.area_drift:.1f}"]
     return tuple(cells)
-
-
-def _interval(found: Quality) -> str:
-    start, stop = found.settings["guidance_interval"]
-    return f"{start:g}:{stop:g}"
 
 
 def _decibel(alike: Similarity) -> str:
