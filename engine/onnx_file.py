@@ -2,12 +2,14 @@
 
 Only the fields that are needed are declared; Protocol Buffers keeps all others as they are.
 Source: `onnx/onnx.proto`, messages ModelProto, OperatorSetIdProto, GraphProto, NodeProto,
-AttributeProto, ValueInfoProto, TensorProto, StringStringEntryProto.
+AttributeProto, ValueInfoProto, TypeProto, TensorProto, StringStringEntryProto.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ from .floats import read_floats
 from .protobuf import Messages, message_class
 
 EXTERNAL = 1
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
 FLOAT, FLOAT16, BFLOAT16 = 1, 10, 16
 STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
 BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
@@ -26,7 +31,12 @@ CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}
 MESSAGES: Messages = {
     "Model": {"graph": (7, "Graph"), "opset_import": (8, "Opset*")},
     "Opset": {"domain": (1, "string"), "version": (2, "int64")},
-    "Graph": {"node": (1, "Node*"), "initializer": (5, "Tensor*"), "output": (12, "Output*")},
+    "Graph": {
+        "node": (1, "Node*"),
+        "initializer": (5, "Tensor*"),
+        "input": (11, "Input*"),
+        "output": (12, "Output*"),
+    },
     "Node": {
         "input": (1, "string*"),
         "output": (2, "string*"),
@@ -39,9 +49,13 @@ MESSAGES: Messages = {
         "name": (1, "string"),
         "f": (2, "float"),
         "i": (3, "int64"),
+        "ints": (8, "int64*"),
         "type": (20, "int32"),
     },
+    "Input": {"name": (1, "string"), "type": (2, "Type")},
     "Output": {"name": (1, "string")},
+    "Type": {"tensor_type": (1, "TensorType")},
+    "TensorType": {"elem_type": (1, "int32")},
     "Tensor": {
         "dims": (1, "int64*"),
         "data_type": (2, "int32"),
@@ -71,11 +85,7 @@ class OnnxFile:
         """
         self._bundle, self._graph = bundle, bundle.graph(graph)
         self.path = bundle.file(self._graph.file)
-        try:
-            self.model = message_class("Model", MESSAGES).FromString(self.path.read_bytes())
-        except Exception as error:
-            # DecodeError is of another module in each implementation of protobuf
-            raise BundleError(f"{self.path} is no ONNX file; export the bundle again") from error
+        self.model = parse(self.path.read_bytes(), self.path)
         self._tensors = {
             tensor.name: tensor
             for tensor in self.model.graph.initializer
@@ -136,3 +146,34 @@ class OnnxFile:
         with path.open("rb") as stream:
             stream.seek(offset)
             return stream.read(min(length, path.stat().st_size))
+
+
+def parse(raw: bytes, path: Path, messages: Messages = MESSAGES) -> Any:
+    """The content of an ONNX file, as a message with the fields that are declared.
+
+    Raises:
+        BundleError: it is none.
+        MissingExtraError: the package `protobuf` is not installed.
+    """
+    kind = message_class("Model", messages)
+    try:
+        return kind.FromString(raw)
+    except Exception as error:
+        # DecodeError is of another module in each implementation of protobuf
+        raise BundleError(f"{path} is no ONNX file; export the bundle again") from error
+
+
+def useful(nodes: Sequence[Any], results: Iterable[str]) -> list[Any]:
+    """Those of some nodes on which results depend, in their order."""
+    needed, kept = set(results), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def use_domain(model: Any, domain: str) -> None:
+    """Say that a file has operators of a domain, in their first version."""
+    if domain not in {opset.domain for opset in model.opset_import}:
+        model.opset_import.add(domain=domain, version=1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import EngineOptions
-from ..engine.backends.onnxruntime import Changed, open_changed
+from ..engine.backends.onnxruntime import open_changed
 from ..engine.bundle import Bundle
 from ..engine.lora import Merged
 from ..engine.manifest import TensorSpec
@@ -80,9 +80,9 @@ def observe(
         for kind in KINDS
     ]
     interface = msgspec.structs.replace(interface, outputs=(*interface.outputs, *outputs))
-    changed = Changed(interface, Merged(rewriting.finish(), memory.values))
+    content = Merged(rewriting.finish(), memory.values)
     seen: list[Mapping[str, NDArray[np.float32]]] = []
-    with open_changed(bundle, graph, EngineOptions(threads), changed) as session:
+    with open_changed(bundle, graph, EngineOptions(threads), interface, content) as session:
         for call in calls:
             found = session.run(call.feeds)
             seen.append({o.name: np.asarray(found[o.name]) for o in outputs})

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import MICROSOFT, Linear, Rewriting, read_weight
+from ..engine.onnx_file import MICROSOFT
+from .graph import Linear, Rewriting, read_weight
 from .weights import BLOCK, in_blocks, per_channel
 
 Array = NDArray[np.float32]

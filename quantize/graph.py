@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.initializers import InitializerName
-from ..engine.onnx_file import OnnxFile
+from ..engine.onnx_file import MICROSOFT, OnnxFile, use_domain, useful
 from ..errors import BundleError
 from .tensors import Store
 
 Array = NDArray[np.float32]
-MICROSOFT = "com.microsoft"
 BLOCK_NUMBER = re.compile(r"\b(blocks?)\.[0-9]+\.")
 FLOAT_ATTRIBUTE, INT_ATTRIBUTE = 1, 2
 """Types of attributes, by the code that ONNX has for them."""
@@ -204,7 +203,7 @@ class Rewriting:
 
     def finish(self) -> bytes:
         """The whole file as it is now."""
-        nodes = self._useful(self._ordered())
+        nodes = useful(list(self._ordered()), [output.name for output in self._graph.output])
         needed = {name for node in nodes for name in node.input}
         tensors = [tensor for tensor in self._graph.initializer if tensor.name in needed]
         for tensor in tensors:
@@ -213,9 +212,8 @@ class Rewriting:
         for field, kept in (("node", nodes), ("initializer", tensors)):
             self._graph.ClearField(field)
             getattr(self._graph, field).extend(kept)
-        domains = {opset.domain for opset in self.file.model.opset_import}
-        if MICROSOFT in {node.domain for node in nodes} - domains:
-            self.file.model.opset_import.add(domain=MICROSOFT, version=1)
+        if any(node.domain == MICROSOFT for node in nodes):
+            use_domain(self.file.model, MICROSOFT)
         return self.file.serialize()
 
     def _ordered(self) -> Iterator[Any]:
@@ -223,13 +221,3 @@ class Rewriting:
             yield from self._added.get(index, ())
             if index not in self._dropped:
                 yield node
-
-    def _useful(self, nodes: Iterable[Any]) -> list[Any]:
-        """Those on which the results depend, in their order."""
-        needed = {output.name for output in self._graph.output}
-        kept = []
-        for node in reversed(list(nodes)):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                kept.append(node)
-        return kept[::-1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine import EngineOptions, Session
-from ..engine.backends.onnxruntime import Changed, open_changed
+from ..engine.backends.onnxruntime import open_changed
 from ..engine.bundle import Bundle
 from ..engine.lora import Merged
 from ..engine.onnx_file import OnnxFile
@@ -54,9 +54,9 @@ class Subject:
     def open(self, choice: Choice) -> Session:
         """The graph with products in other formats, to be run; nothing is written."""
         memory = Memory()
-        merged = Merged(self.write(choice, memory), memory.values)
-        changed = Changed(self.bundle.graph(self.graph), merged)
-        return open_changed(self.bundle, self.graph, EngineOptions(self.threads), changed)
+        content = Merged(self.write(choice, memory), memory.values)
+        options, interface = EngineOptions(self.threads), self.bundle.graph(self.graph)
+        return open_changed(self.bundle, self.graph, options, interface, content)
 
     def error(self, choice: Choice) -> float:
         """The relative error of all predictions together, were products in other formats."""

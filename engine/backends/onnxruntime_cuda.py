@@ -14,7 +14,7 @@ from ..bundle import Bundle
 from ..lora import check_loras
 from ..open import EngineOptions
 from ..session import Tensor, axis_length, check_feeds, on_stream
-from .onnxruntime import CPU, OnnxRuntimeSession, Provider
+from .onnxruntime.session import CPU, OnnxRuntimeSession, Provider, open_checked, own_content
 
 __all__ = ["check_loras", "open_session", "open_stream"]
 CUDA = "CUDAExecutionProvider"
@@ -30,8 +30,10 @@ class CudaSession(OnnxRuntimeSession):
     """
 
     def __init__(self, bundle: Bundle, name: str, options: EngineOptions, stream: Stream) -> None:
-        super().__init__(bundle, name, options, providers(stream))
-        if CUDA not in self._native.get_providers():
+        interface, content = bundle.graph(name), own_content(bundle, name, options)
+        native = open_checked(bundle, name, options, interface, content, providers(stream))
+        super().__init__(name, interface, native)
+        if CUDA not in native.get_providers():
             raise UserError(
                 "ONNX Runtime cannot load its CUDA part; install CUDA's and cuDNN's libraries of "
                 "the version it was built for, or use --backend onnxruntime"
@@ -46,14 +48,14 @@ class CudaSession(OnnxRuntimeSession):
             for name, spec in self.outputs.items()
         }
 
-        def run(native: Any, options: Any) -> None:
+        def run(options: Any) -> None:
             options.add_run_config_entry(ASYNCHRONOUS, "1")
-            binding = native.io_binding()
+            binding = self._native.io_binding()
             for name, array in inputs.items():
                 binding.bind_input(name, *_place(array))
             for name, array in outputs.items():
                 binding.bind_output(name, *_place(array))
-            native.run_with_iobinding(binding, options)
+            self._native.run_with_iobinding(binding, options)
 
         self._finish(run)
         if not self._shared:

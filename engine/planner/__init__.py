@@ -1,7 +1,8 @@
 """What a graph of a bundle takes in memory, told from the graph alone: nothing is run or loaded.
 
 `needs(bundle, name, axes)` reads the ONNX nodes (`graph`), infers every shape (`shapes`), and lets
-them run in ONNX Runtime's order (`order`) in a model of its memory (`peak`, `arena`).
+them run in ONNX Runtime's order (`order`) in a model of its memory (`peak`, `arena`). A denoiser
+runs there in two parts.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import MutoscopeError
+from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
+from ..manifest import DENOISERS
+from ..onnx_file import parse
 from ..session import axis_length
-from .graph import CODES, Value, read_graph
+from .graph import CODES, OnnxGraph, Value, read_graph, to_graph
 from .peak import Peak, measure, natural, on_cpu
 from .shapes import infer
 
@@ -24,7 +28,7 @@ class Needs:
     """What one graph takes.
 
     Attributes:
-        nodes: how many there are.
+        nodes: how many there are in the file.
         cpu: with ONNX Runtime on the CPU.
         gpu: with an engine that keeps no attention scores, every type in its own width.
         inputs: bytes that the caller holds.
@@ -51,12 +55,28 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
     }
     try:
         values = infer(graph, inputs)
+        cpu = Peak()
+        for part in _parts(bundle, name):
+            known = infer(part, inputs)
+            cpu += measure(part, known, on_cpu, fused=False, runs=runs)
+            inputs |= {output: known[output] for output in part.outputs}
     except MutoscopeError as error:
         raise MutoscopeError(f"{name}: {error}") from error
-    held = sum(value.elements * natural(value.code) for value in inputs.values())
+    given = [values[spec.name] for spec in bundle.graph(name).inputs]
+    held = sum(value.elements * natural(value.code) for value in given)
     return Needs(
         nodes=len(graph.nodes),
-        cpu=measure(graph, values, on_cpu, fused=False, runs=runs),
+        cpu=cpu,
         gpu=measure(graph, values, natural, fused=True, runs=1),
         inputs=int(held),
     )
+
+
+def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
+    """What runs one after the other on the CPU."""
+    if name not in DENOISERS:
+        return [read_graph(bundle, name)]
+    path = bundle.file(bundle.graph(name).file)
+    parts = rewrite(parse(path.read_bytes(), path), bundle.manifest.denoiser)
+    files = [part for part in (parts.prompt, parts.step) if part is not None]
+    return [to_graph(file.SerializeToString(), path) for file in files]

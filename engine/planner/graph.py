@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BundleError
 from ..bundle import Bundle
-from ..protobuf import Messages, message_class
+from ..onnx_file import parse
+from ..protobuf import Messages
 
 MESSAGES: Messages = {
     "Model": {"graph": (7, "Graph")},
@@ -106,12 +107,12 @@ def read_graph(bundle: Bundle, name: str) -> OnnxGraph:
         MissingExtraError: the package `protobuf` is not installed.
     """
     path = bundle.file(bundle.graph(name).file)
-    kind = message_class("Model", MESSAGES)
-    try:
-        graph = kind.FromString(path.read_bytes()).graph
-    except Exception as error:
-        # DecodeError is of another module in each implementation of protobuf
-        raise BundleError(f"{path} is no ONNX file; export the bundle again") from error
+    return to_graph(path.read_bytes(), path)
+
+
+def to_graph(raw: bytes, path: Path) -> OnnxGraph:
+    """The graph in the content of a file; raises as `read_graph`."""
+    graph = parse(raw, path, MESSAGES).graph
     return OnnxGraph(
         nodes=tuple(
             Node(n.op_type, tuple(n.input), tuple(n.output), _attributes(n)) for n in graph.node

@@ -34,9 +34,15 @@ class Peak:
         arena: what ONNX Runtime has taken for that from the system, after all runs.
     """
 
-    weights: int
-    live: int
-    arena: int
+    weights: int = 0
+    live: int = 0
+    arena: int = 0
+
+    def __add__(self, other: Peak) -> Peak:
+        """Of two graphs that are open together, one of which runs; arenas give nothing back."""
+        return Peak(
+            self.weights + other.weights, max(self.live, other.live), self.arena + other.arena
+        )
 
 
 def natural(code: int) -> float:
@@ -66,7 +72,7 @@ def measure(
     constant = {name for node in nodes for name in node.inputs} & {*graph.initializers, *folded}
     sizes = {name: value.elements * width(value.code) for name, value in values.items()}
     weights = sum(sizes[name] for name in constant)
-    scores = {} if fused else {n.outputs[0]: _scores(n, values) for n in nodes if _attends(n)}
+    scores = {} if fused else {n.outputs[0]: _within(n, values) for n in nodes if _attends(n)}
     memory = _Memory(sizes, scores, graph.outputs)
     nodes = execution_order(nodes)
     for _ in range(runs):
@@ -163,11 +169,17 @@ def _folded(graph: OnnxGraph) -> set[str]:
 
 
 def _attends(node: Node) -> bool:
-    return node.op == "Attention"
+    return node.op in {"Attention", "MultiHeadAttention"}
 
 
-def _scores(node: Node, values: Mapping[str, Value]) -> float:
-    """Bytes of the scores of all heads, in fp32."""
-    query, key = values[node.inputs[0]].shape, values[node.inputs[1]].shape
+def _within(node: Node, values: Mapping[str, Value]) -> float:
+    """Bytes that attention holds for itself in fp32: the scores of all heads, but not in blocks.
+
+    Where heads lie side by side, also its inputs, one head after the other.
+    """
+    given = [values[name] for name in node.inputs[:3]]
+    query, key = given[0].shape, given[1].shape
+    turned = sum(value.elements for value in given) if len(query) == 3 else 0
     heads = node.attributes.get("q_num_heads") or query[1]
-    return query[0] * int(heads) * query[-2] * key[-2] * BYTES[FLOAT]
+    scores = query[0] * int(heads) * query[-2] * key[-2] if node.op == "Attention" else 0
+    return (scores + turned) * BYTES[FLOAT]

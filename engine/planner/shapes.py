@@ -139,6 +139,12 @@ def _attention(node: Node, given: Inputs) -> list[Value]:
     return [Value((*query.shape[:2], value.shape[2] // groups * heads), query.code)]
 
 
+def _attention_in_blocks(node: Node, given: Inputs) -> list[Value]:
+    """ONNX Runtime's MultiHeadAttention: (batch, tokens, heads x channels)."""
+    query, value = need(given[0]), need(given[2])
+    return [Value((*query.shape[:2], value.shape[2]), query.code)]
+
+
 Rule = Callable[[Node, Inputs], list[Value]]
 COMPUTED: dict[str, Callable[..., Any]] = {
     "Add": np.add,
@@ -152,7 +158,8 @@ COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And
 ELEMENTWISE = {*COMPUTED, *COMPARISONS, "Pow", "Max", "Min", "Mod"}
 SAME = {
     "Abs", "Clip", "Cos", "Erf", "Exp", "Gelu", "Identity", "LayerNormalization", "Log", "Neg",
-    "RMSNormalization", "Reciprocal", "Relu", "Sigmoid", "Sin", "Softmax", "Sqrt", "Tanh",
+    "RMSNormalization", "Reciprocal", "Relu", "RotaryEmbedding", "Sigmoid", "Sin", "Softmax",
+    "Sqrt", "Tanh",
 }  # fmt: skip
 RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, _broadcast),
@@ -171,6 +178,7 @@ RULES: dict[str, Rule] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     "MatMulNBits": _matmul_in_blocks,
+    "MultiHeadAttention": _attention_in_blocks,
     "Pad": layout.pad,
     "QuantizeLinear": _quantize,
     "Range": layout.range_,

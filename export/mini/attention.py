@@ -1,7 +1,7 @@
 """Attention for training on a CPU, where PyTorch's own is slow to go back through.
 
-Twice as fast there as `scaled_dot_product_attention` in parts, three times as the fused one,
-forward and backward in bfloat16 at the sizes of the embedded model (docs/lab.md).
+Several times as fast there as `scaled_dot_product_attention`, in parts or fused, forward and
+backward in bfloat16 at the sizes of the embedded model (docs/lab.md).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def attention(
 
 
 class _Attention(torch.autograd.Function):
-    """Batched products of contiguous matrices; the softmax in float32."""
+    """Batched products of contiguous matrices; the softmax widens what it reads by itself."""
 
     @staticmethod
     def forward(
@@ -60,7 +60,7 @@ class _Attention(torch.autograd.Function):
         scores = torch.bmm(q, k.transpose(1, 2))
         if bias is not None:
             scores = (scores.view(batch, heads, tokens, -1) + bias).flatten(0, 1)
-        weights = scores.float().softmax(-1).to(v.dtype)
+        weights = scores.softmax(-1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.scale, ctx.shape = scale, (batch, heads, -1, q.shape[-1])
         return torch.bmm(weights, v).view(batch, heads, tokens, -1)
@@ -70,9 +70,9 @@ class _Attention(torch.autograd.Function):
         """The gradients of query, key and value."""
         q, k, v, weights = ctx.saved_tensors
         made = gradients[0].flatten(0, 1).to(v.dtype)
-        of_weights = torch.bmm(made, v.transpose(1, 2)).float()
+        of_weights = torch.bmm(made, v.transpose(1, 2))
         through = torch.ops.aten._softmax_backward_data  # noqa: SLF001  it has no public name
-        of_scores = through(of_weights, weights.float(), -1, torch.float32).to(v.dtype)
+        of_scores = through(of_weights, weights, -1, weights.dtype)
         of_query = torch.bmm(of_scores, k) * ctx.scale
         of_key = torch.bmm(of_scores.transpose(1, 2), q)
         of_value = torch.bmm(weights.transpose(1, 2), made)

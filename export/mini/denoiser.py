@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class CaptionedLatents(Dataset[Batch]):
         given: how often the batch's first latent frame is given; then half of the captions say
             only what happens.
         seed: of choices and captions.
+        images: the share of batches that are single frames, or as their shapes have it.
     """
 
     latents: Sequence[Latents]
@@ -57,11 +58,11 @@ class CaptionedLatents(Dataset[Batch]):
     dropout: float
     given: float
     seed: int
+    images: float | None = None
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        shares = np.array([found.shape.share for found in self.latents])
-        place = int(rng.choice(len(shares), p=shares / shares.sum()))
+        place = int(rng.choice(len(self.latents), p=self._shares()))
         chosen = self.latents[place]
         n = proportionate(self.batch, chosen.shape, self.latents[0].shape)
         rows = rng.integers(len(chosen.scenes), size=n)
@@ -76,6 +77,14 @@ class CaptionedLatents(Dataset[Batch]):
             "lengths": torch.from_numpy(rng.choice(LENGTHS, n)),
             "given": torch.tensor(given),
         }
+
+    def _shares(self) -> NDArray[np.float64]:
+        shares = np.array([found.shape.share for found in self.latents])
+        still = np.array([found.shape.frames == 1 for found in self.latents])
+        if self.images is not None and still.any() and not still.all():
+            shares[still] *= self.images / shares[still].sum()
+            shares[~still] *= (1 - self.images) / shares[~still].sum()
+        return np.asarray(shares / shares.sum())
 
     def _caption(self, scene: Scene, given: bool, rng: np.random.Generator) -> str:
         if rng.random() < self.dropout:
@@ -97,7 +106,8 @@ class DenoiserTask:
     ) -> None:
         settings = recipe.denoiser
         self.shape = recipe.shapes[0]
-        self._default = self.shape.latent
+        frames, *area = self.shape.latent
+        self._frequent = {(frames, *area), (1, *area)}
         self.shift = settings.shift
         self.text_encoder, self.tokenizer = load_text(workplace.product("text"), device)
         width = self.text_encoder.config.d_model
@@ -112,40 +122,46 @@ class DenoiserTask:
             *denoiser_groups(self.denoiser),
             *position_groups(self.text_encoder, settings.text_rate),
         ]
+        self.importance = importance(workplace, device)
+        captioned = CaptionedLatents(
+            described(self.latents),
+            self.tokenizer,
+            settings.batch,
+            settings.caption_dropout,
+            settings.given,
+            mix(recipe.seed, 5),
+        )
         self.phases = (
-            Phase(
-                CaptionedLatents(
-                    described(self.latents),
-                    self.tokenizer,
-                    settings.batch,
-                    settings.caption_dropout,
-                    settings.given,
-                    mix(recipe.seed, 5),
-                )
-            ),
+            Phase(replace(captioned, images=settings.images), settings.image_phase),
+            Phase(captioned),
         )
 
     def compile(self) -> None:
-        """Compile the denoiser for the batches met most: the default shape, nothing given."""
+        """Compile the denoiser for the batches met most: the default size, nothing given."""
         self._compiled = torch.compile(self.denoiser, dynamic=False)
 
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """The velocity's squared error where latents are not given; objects count eight times."""
+        """The velocity's squared error where latents are not given.
+
+        Objects count eight times; a channel counts as much as it moves pixels.
+        """
         clean, mask = gather(self.latents, batch)
         noise = torch.randn(clean.shape, generator=random, device=clean.device)
         level = sample_sigmas(len(clean), random, self.shift)
         sigmas = levels(level, clean.shape[2], bool(batch["given"]))
         states = encode(self.text_encoder, batch["tokens"], batch["mask"])
-        frequent = self._compiled is not None and clean.shape[2:] == self._default
+        frequent = self._compiled is not None and tuple(clean.shape[2:]) in self._frequent
         frequent = frequent and not bool(batch["given"])
         denoiser = self._compiled if frequent else self.denoiser
         with padded(self.processor, batch["mask"], batch["lengths"]):
             found = velocity(denoiser, noised(clean, sigmas, noise), sigmas, states)
         wanted = noise - clean
         shown = unknown(sigmas)
-        error = weighted_error(found, wanted, shown * (1 + FOREGROUND_WEIGHT * mask))
+        error = weighted_error(
+            found, wanted, shown * (1 + FOREGROUND_WEIGHT * mask) * self.importance
+        )
         return error, {"mse": weighted_error(found, wanted, shown)}
 
     def sheet(self) -> NDArray[np.uint8]:
@@ -207,6 +223,12 @@ def load_vae(workplace: Workplace, device: str) -> Any:
         found = read_statistics(workplace.product("latents"))
         vae.register_to_config(latents_mean=found.mean, latents_std=found.std)
     return make_whole(vae).eval().requires_grad_(False)
+
+
+def importance(workplace: Workplace, device: str) -> Tensor:
+    """How much each channel of the latents moves pixels, (channels, 1, 1, 1)."""
+    found = read_statistics(workplace.product("latents")).importance
+    return torch.tensor(found, device=device).view(-1, 1, 1, 1)
 
 
 def velocity(denoiser: Any, latents: Tensor, sigmas: Tensor, states: Tensor) -> Tensor:

@@ -29,8 +29,12 @@ STAGE = "latents"
 SHARDS = "shards"
 STATISTICS = "statistics.json"
 SUFFIX = ".safetensors"
-CACHED = 4
-"""So many clips at a time fit a CPU's caches: six times as fast as 32 (docs/lab.md)."""
+CACHED = 4 * 17
+"""So many frames at a time fit a CPU's caches: six times as fast as 32 clips (docs/lab.md)."""
+MEASURED = 4
+"""How many clips tell a channel's importance."""
+DISTURBANCE = 0.3
+LEAST = 0.2
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,18 @@ class Shards(Dataset[Any]):
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of the latents, by channel."""
+    """Of the latents, by channel.
+
+    Attributes:
+        mean: of all latents.
+        std: their standard deviation.
+        importance: how far pixels move when the normalised channel does, squared; 1 on average
+            but for what is raised to the least.
+    """
 
     mean: list[float]
     std: list[float]
+    importance: list[float]
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ class Latents:
 def encode_clips(vae: Any, clips: Tensor) -> tuple[Tensor, Tensor]:
     """Clips uint8 (n, frames, height, width, 3) → latent means and foreground."""
     device = clips.device.type
-    pieces = torch.split(clips, CACHED) if device == "cpu" else (clips,)
+    pieces = torch.split(clips, max(1, CACHED // clips.shape[1])) if device == "cpu" else (clips,)
     with torch.autocast(device, torch.bfloat16):
         means = torch.cat([encode_whole(vae, as_video(piece))[0] for piece in pieces])
     return means, latent_foreground(foreground(clips), SPATIAL)
@@ -133,19 +145,35 @@ def _write(
     write_whole(path, save(tensors, metadata=told))
 
 
-def own_statistics(vae: Any) -> Statistics | None:
-    """What a finished checkpoint's autoencoder says of its latents; a fresh one says nothing."""
-    mean, std = list(vae.config.latents_mean), list(vae.config.latents_std)
-    return Statistics(mean, std) if any(mean) or any(value != 1 for value in std) else None
-
-
-def write_statistics(shards: Path, known: Statistics | None, folder: Path) -> None:
-    """Write each latent channel's mean and standard deviation: `known`, or over all shards."""
-    found = known or _measure(shards)
+def write_statistics(vae: Any, shards: Path, folder: Path) -> None:
+    """Write what latents are like; an autoencoder's own mean and deviation, where it has them."""
+    mean, std = _own(vae) or _measure(shards)
+    found = Statistics(mean, std, _importance(vae, std, _read(shard_files(shards)[0])[0]))
     write_whole(folder / STATISTICS, json.dumps(asdict(found)).encode())
 
 
-def _measure(shards: Path) -> Statistics:
+def _own(vae: Any) -> tuple[list[float], list[float]] | None:
+    """What a finished checkpoint's autoencoder says of its latents; a fresh one says nothing."""
+    mean, std = list(vae.config.latents_mean), list(vae.config.latents_std)
+    return (mean, std) if any(mean) or any(value != 1 for value in std) else None
+
+
+@torch.no_grad()
+def _importance(vae: Any, std: Sequence[float], means: Tensor) -> list[float]:
+    clean = means[:MEASURED].float().to(vae.device)
+    noise = torch.randn(clean[:, 0].shape, generator=torch.Generator().manual_seed(0))
+    with torch.autocast(vae.device.type, torch.bfloat16):
+        pixels = vae.decode(clean).sample.float()
+        moved = []
+        for channel, deviation in enumerate(std):
+            disturbed = clean.clone()
+            disturbed[:, channel] += DISTURBANCE * deviation * noise.to(clean.device)
+            moved.append(((vae.decode(disturbed).sample.float() - pixels) ** 2).mean().item())
+    shares = np.array(moved) / np.mean(moved)
+    return [float(share) for share in shares.clip(min=LEAST).round(4)]
+
+
+def _measure(shards: Path) -> tuple[list[float], list[float]]:
     count, total, squares = 0, 0.0, 0.0
     for path in shard_files(shards):
         means = _read(path)[0].numpy().astype(np.float64)
@@ -154,7 +182,7 @@ def _measure(shards: Path) -> Statistics:
         squares = squares + (means**2).sum((0, 2, 3, 4))
     mean = np.asarray(total) / count
     std = np.sqrt(np.asarray(squares) / count - mean**2)
-    return Statistics(mean.round(5).tolist(), std.round(5).tolist())
+    return mean.round(5).tolist(), std.round(5).tolist()
 
 
 def read_statistics(folder: Path) -> Statistics:

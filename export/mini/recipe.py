@@ -50,12 +50,12 @@ class ClipShape:
 
 
 SHAPES = (
-    ClipShape(96, 96, 17, 0.6),
-    ClipShape(64, 96, 17, 0.08),
-    ClipShape(96, 64, 17, 0.08),
-    ClipShape(128, 128, 17, 0.08),
-    ClipShape(96, 96, 1, 0.08),
-    ClipShape(96, 96, 33, 0.08),
+    ClipShape(96, 96, 17, 0.45),
+    ClipShape(64, 96, 17, 0.06),
+    ClipShape(96, 64, 17, 0.06),
+    ClipShape(128, 128, 17, 0.06),
+    ClipShape(96, 96, 1, 0.31),
+    ClipShape(96, 96, 33, 0.06),
 )
 """The first one is the default."""
 
@@ -141,6 +141,9 @@ class DenoiserRecipe:
         caption_dropout: how often a caption is left empty, for guidance.
         given: how often the first latent frame is given.
         shift: how far the sampled times lean to the noisy end.
+        images: the share of batches that are single frames at first: what things look like is
+            learnt from them at a fifth of the work.
+        image_phase: until this share of the budget.
     """
 
     model: Mapping[str, Any]
@@ -150,6 +153,8 @@ class DenoiserRecipe:
     caption_dropout: float = 0.1
     given: float = 0.25
     shift: float = 2.0
+    images: float = 0.8
+    image_phase: float = 0.4
 
 
 @dataclass(frozen=True)

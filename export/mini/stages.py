@@ -71,7 +71,7 @@ def _text(order: Order) -> None:
 
 def _latents(order: Order) -> None:
     from .denoiser import load_vae
-    from .latents import SHARDS, Shards, encode_shards, own_statistics, write_statistics
+    from .latents import SHARDS, Shards, encode_shards, write_statistics
     from .training import mix
     from .vae import channels_last
 
@@ -80,8 +80,7 @@ def _latents(order: Order) -> None:
     folder = workplace.stage("latents")
     vae = channels_last(load_vae(workplace, order.device))
     encode_shards(vae, shards, folder, order.budgets["latents"], recipe.workers)
-    known = own_statistics(vae)
-    workplace.finish("latents", partial(write_statistics, folder / SHARDS, known))
+    workplace.finish("latents", partial(write_statistics, vae, folder / SHARDS))
 
 
 def _denoiser(order: Order) -> None:

@@ -26,7 +26,7 @@ from .scenes import sample_scenes
 from .tokenizer import make_tokenizer
 from .training import Batch, Metrics, Phase, mix, parameters_of
 
-TEXT_TOKENS = 48
+TEXT_TOKENS = 32
 """Captions are cut to this many tokens in training; the longest have about 30."""
 
 NOTHING = ""
@@ -47,7 +47,7 @@ POSITION_RATE = 10.0
 
 @dataclass(frozen=True)
 class Captions(Dataset[Batch]):
-    """Captions and what they say: "tokens" (n, 48) int64, "mask" likewise, "labels" (n, 9)."""
+    """Captions and what they say: "tokens" (n, 32) int64, "mask" likewise, "labels" (n, 9)."""
 
     tokenizer: Any
     batch: int
@@ -149,7 +149,7 @@ def encode(encoder: Any, tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def tokenize(tokenizer: Any, captions: list[str]) -> tuple[Tensor, Tensor]:
-    """Tokens and mask, each int64 (n, 48).
+    """Tokens and mask, each int64 (n, 32).
 
     One at a time: the tokenizer's own threads do not survive a fork into worker processes.
     """

@@ -12,6 +12,7 @@ import pytest
 from cpu_device import CpuArray, CpuStream
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends import onnxruntime_cuda
+from mutoscope.engine.backends.onnxruntime import open_changed
 from mutoscope.errors import UserError
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -42,7 +43,7 @@ def test_outputs_stay_on_the_device_and_go_in_again(on_cpu: CpuStream) -> None:
     bundle, given = Bundle.open(EMBEDDED), feeds()
     options = EngineOptions(stream=on_cpu)
     with (
-        open_graph(bundle, "denoiser") as plain,
+        open_changed(bundle, "denoiser", options, bundle.graph("denoiser"), None) as plain,
         open_graph(bundle, "denoiser", backend="onnxruntime-cuda", options=options) as session,
     ):
         first = session.run(given)["sample"]

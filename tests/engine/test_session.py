@@ -81,12 +81,13 @@ def test_threads_are_the_machines(threads: int) -> None:
 
 
 def test_onnxruntime_refuses_what_is_no_graph(bundle: Bundle, bundle_folder: Path) -> None:
+    path = bundle_folder / "text_encoder.onnx"
     with pytest.raises(BundleError) as caught:
-        open_graph(bundle, "denoiser")
-    assert str(caught.value).startswith(
-        f"ONNX Runtime cannot open {bundle_folder / 'denoiser.onnx'}: "
-    )
+        open_graph(bundle, "text_encoder")
+    assert str(caught.value).startswith(f"ONNX Runtime cannot open {path}: ")
     assert "\n" not in str(caught.value)
+    with pytest.raises(BundleError, match=r"denoiser.onnx is no ONNX file; export the bundle aga"):
+        open_graph(bundle, "denoiser")
 
 
 def test_missing_onnxruntime_names_the_extra(

@@ -10,7 +10,8 @@ import mutoscope
 import numpy as np
 import pytest
 from mutoscope.engine import Bundle
-from mutoscope.engine.backends.onnxruntime import FOLDER_OF_WEIGHTS
+from mutoscope.engine.backends.onnxruntime import attention
+from mutoscope.engine.backends.onnxruntime.session import FOLDER_OF_WEIGHTS
 from mutoscope.engine.planner import needs
 from mutoscope.engine.planner.graph import CODES, MESSAGES, Node, OnnxGraph, Value, read_graph
 from mutoscope.engine.planner.order import execution_order
@@ -120,11 +121,22 @@ def test_attention_holds_scores_unless_fused() -> None:
     assert measure(graph, values, natural, fused=False, runs=1).live == result + scores
 
 
+def test_attention_in_blocks_holds_no_scores(
+    embedded: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {**AXES, "latent_height": 40, "latent_width": 40}
+    whole = needs(embedded, "denoiser", axes).cpu.arena
+    monkeypatch.setattr(attention, "WIDE", 0)
+    scores = 2 * 5 * (3 * 20 * 20) ** 2 * 4  # some of their place is taken again
+    assert whole - needs(embedded, "denoiser", axes).cpu.arena > 0.9 * scores
+
+
 def test_folded_weights_count_as_they_are_held(embedded: Bundle) -> None:
     """2,442,000 or so weights of the denoiser, stored in fp16, held in fp32: docs/tensorrt.md."""
     told = needs(embedded, "denoiser", AXES)
     assert told.gpu.weights == pytest.approx(9.8e6, rel=0.01)
-    assert told.cpu.weights == told.gpu.weights
+    # but for the sizes of heads, a few integers that a CPU's form of the graph does without
+    assert told.cpu.weights == pytest.approx(told.gpu.weights, abs=256)
 
 
 def test_an_operator_that_is_not_known() -> None:

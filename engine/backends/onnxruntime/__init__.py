@@ -1,0 +1,47 @@
+"""ONNX Runtime on the CPU.
+
+`session` runs a graph as it stands in its bundle. A denoiser is opened in another form
+(`denoiser`): attention in fewer nodes (`attention`), and what depends on the prompt alone in a
+graph of its own, which runs once a prompt (`prompt`).
+"""
+
+from __future__ import annotations
+
+from ...bundle import Bundle
+from ...lora import Merged, check_loras
+from ...manifest import DENOISERS, GraphSpec
+from ...open import EngineOptions
+from .denoiser import open_denoiser
+from .session import OnnxRuntimeSession, open_checked, own_content
+
+__all__ = ["check_loras", "open_changed", "open_session"]
+
+
+def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRuntimeSession:
+    """Open a graph on the CPU.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        BundleError: ONNX Runtime refuses the graph.
+        UserError: a LoRA does not fit.
+    """
+    if name in DENOISERS:
+        return open_denoiser(bundle, name, options)
+    return open_changed(
+        bundle, name, options, bundle.graph(name), own_content(bundle, name, options)
+    )
+
+
+def open_changed(
+    bundle: Bundle,
+    name: str,
+    options: EngineOptions,
+    interface: GraphSpec,
+    content: Merged | None,
+) -> OnnxRuntimeSession:
+    """Open a graph with other content than its file has, and what that takes and gives.
+
+    Raises as `open_session`.
+    """
+    native = open_checked(bundle, name, options, interface, content)
+    return OnnxRuntimeSession(name, interface, native)

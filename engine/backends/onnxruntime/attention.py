@@ -1,0 +1,102 @@
+"""Attention of a denoiser in few nodes.
+
+An exported block turns its queries and keys by nine nodes each (rotary embedding), and lays heads
+before tokens and back around each `Attention`. ONNX Runtime has nodes that take tokens as they lie:
+`RotaryEmbedding`, `Attention` with heads side by side, and `MultiHeadAttention`, which computes in
+blocks and never holds all scores.
+
+Source: ONNX, `docs/Operators.md`; ONNX Runtime, `docs/ContribOperators.md`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...onnx_file import MICROSOFT
+from .wiring import Wiring, ints, number
+
+HEADS_FIRST = [0, 2, 1, 3]
+"""(batch, tokens, heads, channels) → (batch, heads, tokens, channels), and the way back."""
+
+WIDE = 1024
+"""From this width on attention goes in blocks. Narrower models are faster with all scores at once
+(0.7 of the time at 80 tokens of 5 heads), which take little memory there; docs/lab.md."""
+
+FIRST_POSITION = "attention.first_position"
+
+
+def fuse(model: Any, heads: int, width: int) -> None:
+    """Replace the attention of a graph, where it has the form in which it is exported.
+
+    Args:
+        model: of the ONNX file; changed.
+        heads: of its attention.
+        width: of its hidden states.
+    """
+    wiring = Wiring(model)
+    for node in [node for node in wiring.nodes if node.op_type == "Attention"]:
+        _fuse(wiring, node, heads, width)
+    model.graph.initializer.add(name=FIRST_POSITION, dims=[1], data_type=7, raw_data=bytes(8))
+    wiring.finish()
+
+
+def _fuse(wiring: Wiring, node: Any, heads: int, width: int) -> None:
+    if len(node.input) != 3 or number(node, "is_causal") or number(node, "softcap"):
+        return
+    turned = [_before(wiring, name) for name in node.input]
+    last = _after(wiring, node.output[0])
+    if last is None or None in turned:
+        return
+    rotations = [found for found in turned if not isinstance(found, str)]
+    inputs = [found if isinstance(found, str) else found.output[0] for found in turned]
+    if width < WIDE:
+        made = wiring.new(
+            "Attention", inputs, last.output[0], q_num_heads=heads, kv_num_heads=heads
+        )
+        made.attribute.extend(node.attribute)
+    else:
+        made = wiring.new("MultiHeadAttention", inputs, last.output[0], MICROSOFT, num_heads=heads)
+        made.attribute.extend(a for a in node.attribute if a.name == "scale")
+    wiring.replace(last, [*rotations, made])
+
+
+def _before(wiring: Wiring, name: str) -> Any:
+    """What an input of attention is made of: a tensor of tokens, or a node that turns it."""
+    turned = wiring.giver(name, "Transpose")
+    if turned is None or ints(turned, "perm") != HEADS_FIRST:
+        return None
+    if reshaped := wiring.giver(turned.input[0], "Reshape"):
+        return reshaped.input[0]
+    return _rotation(wiring, turned.input[0])
+
+
+def _after(wiring: Wiring, name: str) -> Any:
+    """The last of the nodes that lay the result of attention back."""
+    turned = wiring.taker(name, "Transpose")
+    if turned is None or ints(turned, "perm") != HEADS_FIRST:
+        return None
+    return wiring.taker(turned.output[0], "Reshape")
+
+
+def _rotation(wiring: Wiring, name: str) -> Any:
+    """One node for (a·cos - b·sin, a·sin + b·cos), a and b the halves of each head."""
+    joined = wiring.giver(name, "Concat")
+    if joined is None or len(joined.input) != 2:
+        return None
+    difference = wiring.giver(joined.input[0], "Sub")
+    total = wiring.giver(joined.input[1], "Add")
+    if difference is None or total is None:
+        return None
+    products = [wiring.giver(part, "Mul") for part in (*difference.input, *total.input)]
+    if None in products:
+        return None
+    (a, cos), (b, sin), *crossed = (tuple(product.input) for product in products)
+    halves = wiring.giver(a, "Split")
+    tables = [wiring.giver(table, "Unsqueeze") for table in (cos, sin)]
+    if crossed != [(a, sin), (b, cos)] or halves is None or None in tables:
+        return None
+    reshaped = wiring.giver(halves.input[0], "Reshape")
+    if list(halves.output) != [a, b] or reshaped is None:
+        return None
+    inputs = [reshaped.input[0], FIRST_POSITION, *(table.input[0] for table in tables)]
+    return wiring.new("RotaryEmbedding", inputs, f"{name}.turned", MICROSOFT)

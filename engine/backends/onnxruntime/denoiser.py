@@ -1,0 +1,91 @@
+"""A denoiser on the CPU: what it makes of a prompt is computed once, all else in each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle import Bundle
+from ...lora import Merged
+from ...manifest import GraphSpec
+from ...onnx_file import parse
+from ...open import EngineOptions
+from ...session import Tensor
+from .rewrite import Parts, rewrite
+from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
+
+KEPT = 2
+"""Prompts: with guidance in two runs a step there are two."""
+
+CODES = {"tensor(float)": 1, "tensor(float16)": 10, "tensor(int64)": 7}
+"""Of types of elements in ONNX, by ONNX Runtime's names."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class DenoiserSession(OnnxRuntimeSession):
+    """A step's part of a denoiser behind the session protocol, and the prompt's part before it."""
+
+    def __init__(
+        self, name: str, interface: GraphSpec, step: Any, prompt: Any, between: tuple[str, ...]
+    ) -> None:
+        super().__init__(name, interface, step)
+        self._prompt, self._between = prompt, between
+        self._of_prompt = {tensor.name for tensor in prompt.get_inputs()}
+        self._kept: list[tuple[Arrays, dict[str, Tensor]]] = []
+
+    def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        prompt = {name: np.asarray(feeds[name]) for name in self._of_prompt}
+        rest = {name: tensor for name, tensor in feeds.items() if name not in prompt}
+        return self._compute(self._native, {**rest, **self._made_of(prompt)}, self.outputs)
+
+    def _made_of(self, prompt: Arrays) -> dict[str, Tensor]:
+        """What a step takes of a prompt; of the last ones it is still there."""
+        for known, made in self._kept:
+            if all(np.array_equal(known[name], array) for name, array in prompt.items()):
+                return made
+        made = self._compute(self._prompt, prompt, self._between)
+        copies = {name: array.copy() for name, array in prompt.items()}
+        self._kept = [(copies, made), *self._kept][:KEPT]
+        return made
+
+    def close(self) -> None:
+        """Give back the memory. A second call does nothing."""
+        super().close()
+        self._prompt, self._kept = None, []
+
+
+def open_denoiser(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRuntimeSession:
+    """Open a denoiser on the CPU; raises as `open_session`."""
+    package()  # before anything is read
+    interface = bundle.graph(name)
+    path = bundle.file(interface.file)
+    content = own_content(bundle, name, options)
+    model = parse(content.model if content else path.read_bytes(), path)
+    check_interface(path, interface, model.graph.input, model.graph.output)
+    weights = content.weights if content else {}
+    parts = rewrite(model, bundle.manifest.denoiser)
+    if parts.prompt is None:
+        return OnnxRuntimeSession(name, interface, _open(path, options, parts.step, weights))
+    prompt = _open(path, options, parts.prompt, weights)
+    _say_types(parts, prompt)
+    step = _open(path, options, parts.step, weights)
+    return DenoiserSession(name, interface, step, prompt, parts.between)
+
+
+def _open(path: Path, options: EngineOptions, model: Any, weights: Arrays) -> Any:
+    own = {tensor.name for tensor in model.graph.initializer}
+    chosen = {name: weight for name, weight in weights.items() if name in own}
+    return open_native(path, options, Merged(model.SerializeToString(), chosen))
+
+
+def _say_types(parts: Parts, prompt: Any) -> None:
+    """Let a step's part say what it takes from the prompt's, now that ONNX Runtime knows."""
+    types = {tensor.name: tensor.type for tensor in prompt.get_outputs()}
+    for tensor in parts.step.graph.input:
+        if tensor.name in types:
+            tensor.type.tensor_type.elem_type = CODES[types[tensor.name]]

@@ -1,0 +1,37 @@
+"""The form in which a denoiser is opened on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...manifest import DenoiserSpec
+from .attention import fuse
+from .prompt import split
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A denoiser as ONNX files, which are messages.
+
+    Attributes:
+        step: what runs in each step.
+        prompt: what runs once a prompt; `None` where nothing depends on the prompt alone.
+        between: the tensors that go from there to a step.
+    """
+
+    step: Any
+    prompt: Any = None
+    between: tuple[str, ...] = ()
+
+
+def rewrite(model: Any, denoiser: DenoiserSpec) -> Parts:
+    """Put a denoiser's graph into that form.
+
+    Args:
+        model: of its ONNX file; changed.
+        denoiser: what its bundle says of it.
+    """
+    fuse(model, denoiser.heads, denoiser.hidden_size)
+    found = split(model)
+    return Parts(model) if found is None else Parts(found[1], found[0], tuple(found[2]))

@@ -1,0 +1,173 @@
+"""A graph of a bundle in ONNX Runtime, as it stands there or with other weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....errors import BundleError, MissingExtraError, MutoscopeError
+from ...bundle import Bundle
+from ...lora import Merged, merge
+from ...manifest import GraphSpec
+from ...open import EngineOptions
+from ...session import Session, Tensor
+
+CPU = "CPUExecutionProvider"
+Provider = str | tuple[str, dict[str, str]]
+"""What runs the nodes of a graph, by ONNX Runtime's name, with its options where it has any."""
+
+FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+
+
+class OnnxRuntimeSession(Session):
+    """An `onnxruntime.InferenceSession` behind the session protocol.
+
+    Arrays go in and come out without a copy: ONNX Runtime binds NumPy's memory and lends its own.
+    Runs happen in a thread of their own, so that Ctrl-C is heard at once and ends them too.
+    """
+
+    def __init__(self, name: str, interface: GraphSpec, native: Any) -> None:
+        super().__init__(name, interface)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._native = native
+
+    def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self._compute(self._native, feeds, self.outputs)
+
+    def _compute(
+        self, native: Any, feeds: Mapping[str, Tensor], outputs: Iterable[str]
+    ) -> dict[str, Tensor]:
+        names = list(outputs)
+        arrays = {name: np.asarray(tensor) for name, tensor in feeds.items()}
+        values = self._finish(lambda options: native.run(names, arrays, options))
+        return dict(zip(names, values, strict=True))
+
+    def _finish(self, run: Callable[[Any], Any]) -> Any:
+        """What a native run gives, which ends where the user interrupts it.
+
+        Args:
+            run: of `RunOptions`.
+        """
+        if self._native is None:
+            raise MutoscopeError(f"{self.name}: the session is closed")
+        from onnxruntime import RunOptions
+
+        options = RunOptions()
+        running = self._worker.submit(run, options)
+        try:
+            return running.result()
+        except Exception as error:
+            # onnxruntime's exceptions share no base class but Exception
+            raise MutoscopeError(f"{self.name}: ONNX Runtime failed: {_one_line(error)}") from error
+        except BaseException:
+            options.terminate = True
+            raise
+
+    def close(self) -> None:
+        """Give back the memory. A second call does nothing."""
+        self._worker.shutdown(wait=False)
+        self._native = None
+
+
+def package() -> Any:
+    """The module `onnxruntime`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "cpu") from None
+    return onnxruntime
+
+
+def own_content(bundle: Bundle, name: str, options: EngineOptions) -> Merged | None:
+    """A graph with the LoRAs of the options added; `None` where its file is as it should be.
+
+    Raises:
+        UserError: a LoRA does not fit.
+    """
+    if options.loras and bundle.graph(name).lora is not None:
+        return merge(bundle, name, options.loras)
+    return None
+
+
+def open_native(
+    path: Path,
+    options: EngineOptions,
+    content: Merged | None = None,
+    providers: Sequence[Provider] = (CPU,),
+) -> Any:
+    """An `onnxruntime.InferenceSession`.
+
+    Args:
+        path: of the graph's file, with its weights beside it.
+        options: the number of threads.
+        content: what to open in place of the file.
+        providers: what runs the nodes.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        BundleError: ONNX Runtime refuses the graph.
+    """
+    onnxruntime = package()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
+    settings.log_severity_level = 3
+    settings.enable_mem_pattern = False  # its block comes on top of what the arena already holds
+    model = _replace(settings, path, content) if content else path
+    try:
+        return onnxruntime.InferenceSession(model, settings, providers=list(providers))
+    except Exception as error:
+        raise BundleError(f"ONNX Runtime cannot open {path}: {_one_line(error)}") from error
+
+
+def open_checked(
+    bundle: Bundle,
+    name: str,
+    options: EngineOptions,
+    interface: GraphSpec,
+    content: Merged | None,
+    providers: Sequence[Provider] = (CPU,),
+) -> Any:
+    """As `open_native`, for a graph of a bundle, which takes and gives what is said."""
+    path = bundle.file(bundle.graph(name).file)
+    native = open_native(path, options, content, providers)
+    check_interface(path, interface, native.get_inputs(), native.get_outputs())
+    return native
+
+
+def check_interface(
+    path: Path, interface: GraphSpec, inputs: Iterable[Any], outputs: Iterable[Any]
+) -> None:
+    """Compare what a graph takes and gives with what its bundle says.
+
+    Raises:
+        BundleError: their names differ.
+    """
+    said = [{spec.name for spec in specs} for specs in (interface.inputs, interface.outputs)]
+    if said != [{tensor.name for tensor in tensors} for tensors in (inputs, outputs)]:
+        raise BundleError(
+            f"{path} has other inputs or outputs than bundle.json says; export the bundle again"
+        )
+
+
+def _replace(settings: Any, path: Path, content: Merged) -> bytes:
+    """Let a session take some weights from memory, the others from the files beside `path`."""
+    from onnxruntime import OrtValue
+
+    values = [OrtValue.ortvalue_from_numpy(weight) for weight in content.weights.values()]
+    settings.add_session_config_entry(FOLDER_OF_WEIGHTS, str(path.parent))
+    # before the graph is optimised; `add_initializer` comes too late for what is folded into others
+    settings.add_external_initializers(list(content.weights), values)
+    return content.model
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,146 @@
+"""The form in which a denoiser runs on the CPU, against its graph as it stands in the bundle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import mutoscope
+import numpy as np
+import pytest
+from mutoscope.engine import Bundle, EngineOptions, open_graph
+from mutoscope.engine.backends.onnxruntime import attention, open_changed, open_session
+from mutoscope.engine.backends.onnxruntime.prompt import split
+from mutoscope.engine.backends.onnxruntime.rewrite import Parts, rewrite
+from mutoscope.engine.onnx_file import OnnxFile
+from mutoscope.engine.session import Session
+from mutoscope.errors import MutoscopeError
+
+pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
+
+OPTIONS = EngineOptions(threads=1)
+LAYERS = 6
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Bundle:
+    return Bundle.open(Path(mutoscope.__file__).parent / "models" / "mini-wan")
+
+
+def in_parts(bundle: Bundle) -> Parts:
+    return rewrite(OnnxFile(bundle, "denoiser").model, bundle.manifest.denoiser)
+
+
+def as_it_stands(bundle: Bundle) -> Session:
+    return open_changed(bundle, "denoiser", OPTIONS, bundle.graph("denoiser"), None)
+
+
+def feeds(
+    batch: int = 1, size: tuple[int, int, int] = (2, 4, 6), tokens: int = 5, seed: int = 0
+) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "hidden_states": rng.standard_normal((batch, 16, *size), np.float32),
+        "timestep": np.linspace(200, 900, batch, dtype=np.float32),
+        "encoder_hidden_states": rng.standard_normal((batch, tokens, 128), np.float32),
+    }
+
+
+def test_attention_takes_few_nodes(embedded: Bundle) -> None:
+    nodes = in_parts(embedded).step.graph.node
+    kinds = Counter(node.op_type for node in nodes)
+    assert kinds["Attention"] == kinds["RotaryEmbedding"] == 2 * LAYERS
+    assert kinds["Transpose"] == 2  # into patches, and back
+    assert len(nodes) < 0.8 * len(OnnxFile(embedded, "denoiser").model.graph.node)
+
+
+def test_wide_attention_goes_in_blocks(embedded: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "WIDE", 160)
+    kinds = Counter(node.op_type for node in in_parts(embedded).step.graph.node)
+    assert kinds["MultiHeadAttention"] == 2 * LAYERS
+    assert not kinds["Attention"]
+
+
+def test_keys_and_values_of_the_prompt_are_apart(embedded: Bundle) -> None:
+    parts = in_parts(embedded)
+    assert len(parts.between) == 2 * LAYERS
+    assert [tensor.name for tensor in parts.prompt.graph.input] == ["encoder_hidden_states"]
+    held = [
+        {tensor.name for tensor in part.graph.initializer} for part in (parts.prompt, parts.step)
+    ]
+    assert not any("weight" in name for name in held[0] & held[1])
+
+
+@pytest.mark.parametrize("wide", [0, 4096], ids=["in blocks", "all scores"])
+@pytest.mark.parametrize(
+    ("batch", "size", "tokens"),
+    [(1, (2, 4, 6), 5), (2, (5, 8, 8), 128), (2, (1, 2, 10), 1), (3, (3, 6, 2), 33)],
+)
+def test_the_same_velocities(
+    embedded: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    wide: int,
+    batch: int,
+    size: tuple[int, int, int],
+    tokens: int,
+) -> None:
+    monkeypatch.setattr(attention, "WIDE", wide)
+    given = feeds(batch, size, tokens)
+    with as_it_stands(embedded) as whole, open_session(embedded, "denoiser", OPTIONS) as parts:
+        wanted, found = (np.asarray(s.run(given)["sample"]) for s in (whole, parts))
+    assert np.linalg.norm(found - wanted) <= 1e-6 * np.linalg.norm(wanted)
+
+
+def test_a_prompt_is_understood_once(embedded: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two prompts are remembered; a third takes the place of the first."""
+    session: Any = open_session(embedded, "denoiser", OPTIONS)
+    ran = []
+    compute = session._compute
+    monkeypatch.setattr(
+        session, "_compute", lambda native, *rest: (ran.append(native), compute(native, *rest))[1]
+    )
+    one, other, third = (feeds(seed=seed) for seed in range(3))
+    for given in (one, other, one, other, feeds(seed=0), third, other, one):
+        session.run(given)
+    assert ran.count(session._prompt) == 4
+    assert len(ran) == 8 + 4
+
+
+def test_a_prompt_that_changes_in_place(embedded: Bundle) -> None:
+    given = feeds()
+    with open_session(embedded, "denoiser", OPTIONS) as session:
+        before = session.run(given)["sample"]
+        given["encoder_hidden_states"] *= 2
+        after = session.run(given)["sample"]
+    with open_session(embedded, "denoiser", OPTIONS) as session:
+        np.testing.assert_array_equal(session.run(given)["sample"], after)
+    assert not np.array_equal(before, after)
+
+
+def test_closed(embedded: Bundle) -> None:
+    session = open_graph(embedded, "denoiser")
+    session.run(feeds())
+    session.close()
+    session.close()
+    with pytest.raises(MutoscopeError, match="denoiser: the session is closed"):
+        session.run(feeds(seed=1))
+
+
+def test_what_is_not_as_exported_stays(embedded: Bundle) -> None:
+    """Attention with a mask, and attention that something else looks at."""
+    model = OnnxFile(embedded, "denoiser").model
+    masked, watched, *_ = (node for node in model.graph.node if node.op_type == "Attention")
+    masked.input.append("mask")
+    model.graph.output.add(name=watched.output[0])
+    attention.fuse(model, heads=5, width=160)
+    left = [
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Attention" and not any(a.name == "q_num_heads" for a in node.attribute)
+    ]
+    assert left == [masked.output[0], watched.output[0]]
+
+
+def test_nothing_depends_on_the_prompt_alone(embedded: Bundle) -> None:
+    assert split(OnnxFile(embedded, "denoiser").model, known={"nothing"}) is None
