@@ -22,7 +22,7 @@ from ..suite import Figures, attempt
 Array = NDArray[Any]
 Compare = Callable[[Array, Array], Figures]
 
-OURS = "mutoscope fp32"
+OURS, OURS_INT8 = "mutoscope fp32", "mutoscope int8"
 PAUSE = 0.05
 """Seconds before each run: the threads of the engine before spin for a while."""
 

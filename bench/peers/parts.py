@@ -19,7 +19,8 @@ from ..suite import Figures, SkippedError
 from ..wan_layout import Size, operations, text_operations
 from . import ceilings as device_ceilings
 from . import diffusers_modules
-from .contest import OURS, Array, Engine, Opened, contest, frames_error
+from .contest import OURS, OURS_INT8, Array, Engine, Opened, contest, frames_error
+from .int8_sessions import Int8Sessions
 from .openvino_sessions import OpenVinoSessions
 from .setting import Setting
 
@@ -83,7 +84,8 @@ def text(setting: Setting) -> Figures:
         session = sessions("text_encoder")
         return Opened(lambda: np.asarray(session.run(feeds)["prompt_embeds"])[shown])
 
-    found = contest(_engines(setting, "text", peer, ours), setting.repetitions)
+    engines = [e for e in _engines(setting, "text", peer, ours) if e.name != OURS_INT8]
+    found = contest(engines, setting.repetitions)
     tokens = feeds["input_ids"].size
     facts = {} if setting.small else {"operations": text_operations(setting.text, tokens)}
     blocks = "" if setting.small else f"blocks: {setting.blocks}, "
@@ -188,6 +190,9 @@ def _engines(
         Engine("OpenVINO bf16", "bf16", partial(openvino, "bf16")),
         Engine("OpenVINO int8", "int8", partial(openvino, "int8")),
         Engine(OURS, "fp32", lambda: ours(_our_sessions(setting.bundle(model), setting))),
+        Engine(
+            OURS_INT8, "int8", lambda: ours(Int8Sessions(setting.bundle(model), setting.options))
+        ),
     ]
 
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import MutoscopeError
+from ..backends.onnxruntime.padding import BIAS, TEXT
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
 from ..manifest import DENOISERS
 from ..onnx_file import parse
 from ..session import axis_length
-from .graph import CODES, OnnxGraph, Value, read_graph, to_graph
+from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
 from .peak import Peak, measure, natural, on_cpu
 from .shapes import infer
 
@@ -53,6 +54,9 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
         spec.name: Value(tuple(axis_length(axis, axes) for axis in spec.shape), CODES[spec.dtype])
         for spec in bundle.graph(name).inputs
     }
+    if TEXT in inputs:  # a padded prompt is the most
+        batch, tokens, *_ = inputs[TEXT].shape
+        inputs[BIAS] = Value((batch, 1, 1, tokens), FLOAT)
     try:
         values = infer(graph, inputs)
         cpu = Peak()

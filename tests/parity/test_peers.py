@@ -19,7 +19,7 @@ pytest.importorskip("diffusers", reason="parity tests need the export extra")
 
 from mutoscope.bench.peers import __main__ as command
 from mutoscope.bench.peers import parts, wan_checkpoint
-from mutoscope.bench.peers.contest import OURS, contest, median
+from mutoscope.bench.peers.contest import OURS, OURS_INT8, contest, median
 from mutoscope.bench.peers.setting import GRAPHS, Setting
 
 pytestmark = [
@@ -28,7 +28,7 @@ pytestmark = [
 ]
 ENGINES = [
     "diffusers fp32", "diffusers fp32, compiled", "diffusers bf16", "diffusers bf16, compiled",
-    "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", OURS,
+    "OpenVINO f32", "OpenVINO bf16", "OpenVINO int8", OURS, OURS_INT8,
 ]  # fmt: skip
 SLOWEST = 0.75
 """Of what diffusers' step takes; ours took 0.46 of it when this was written, on one core."""

@@ -14,7 +14,7 @@ from ...open import EngineOptions
 from .denoiser import open_denoiser
 from .session import OnnxRuntimeSession, open_checked, own_content
 
-__all__ = ["check_loras", "open_changed", "open_session"]
+__all__ = ["check_loras", "open_changed", "open_denoiser", "open_session"]
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRuntimeSession:

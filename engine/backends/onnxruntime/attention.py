@@ -36,7 +36,7 @@ def fuse(model: Any, heads: int, width: int) -> None:
     wiring = Wiring(model)
     for node in [node for node in wiring.nodes if node.op_type == "Attention"]:
         _fuse(wiring, node, heads, width)
-    model.graph.initializer.add(name=FIRST_POSITION, dims=[1], data_type=7, raw_data=bytes(8))
+    wiring.constant(FIRST_POSITION, [0])
     wiring.finish()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ...manifest import GraphSpec
 from ...onnx_file import parse
 from ...open import EngineOptions
 from ...session import Tensor
+from .padding import BIAS, TEXT, shorten
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
 
@@ -30,12 +32,11 @@ Arrays = dict[str, NDArray[Any]]
 class DenoiserSession(OnnxRuntimeSession):
     """A step's part of a denoiser behind the session protocol, and the prompt's part before it."""
 
-    def __init__(
-        self, name: str, interface: GraphSpec, step: Any, prompt: Any, between: tuple[str, ...]
-    ) -> None:
-        super().__init__(name, interface, step)
-        self._prompt, self._between = prompt, between
-        self._of_prompt = {tensor.name for tensor in prompt.get_inputs()}
+    def __init__(self, name: str, interface: GraphSpec, parts: Parts) -> None:
+        """Take natively opened parts."""
+        super().__init__(name, interface, parts.step)
+        self._prompt, self._between, self._padded = parts.prompt, parts.between, parts.padded
+        self._of_prompt = {tensor.name for tensor in parts.prompt.get_inputs()}
         self._kept: list[tuple[Arrays, dict[str, Tensor]]] = []
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -48,7 +49,11 @@ class DenoiserSession(OnnxRuntimeSession):
         for known, made in self._kept:
             if all(np.array_equal(known[name], array) for name, array in prompt.items()):
                 return made
-        made = self._compute(self._prompt, prompt, self._between)
+        bias = {}
+        given = dict(prompt)
+        if self._padded:
+            given[TEXT], bias[BIAS] = shorten(prompt[TEXT])
+        made = {**self._compute(self._prompt, given, self._between), **bias}
         copies = {name: array.copy() for name, array in prompt.items()}
         self._kept = [(copies, made), *self._kept][:KEPT]
         return made
@@ -59,12 +64,17 @@ class DenoiserSession(OnnxRuntimeSession):
         self._prompt, self._kept = None, []
 
 
-def open_denoiser(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRuntimeSession:
-    """Open a denoiser on the CPU; raises as `open_session`."""
+def open_denoiser(
+    bundle: Bundle, name: str, options: EngineOptions, content: Merged | None = None
+) -> OnnxRuntimeSession:
+    """Open a denoiser on the CPU, with other content than its file has where it is given.
+
+    Raises as `open_session`.
+    """
     package()  # before anything is read
     interface = bundle.graph(name)
     path = bundle.file(interface.file)
-    content = own_content(bundle, name, options)
+    content = content or own_content(bundle, name, options)
     model = parse(content.model if content else path.read_bytes(), path)
     check_interface(path, interface, model.graph.input, model.graph.output)
     weights = content.weights if content else {}
@@ -74,7 +84,7 @@ def open_denoiser(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRunt
     prompt = _open(path, options, parts.prompt, weights)
     _say_types(parts, prompt)
     step = _open(path, options, parts.step, weights)
-    return DenoiserSession(name, interface, step, prompt, parts.between)
+    return DenoiserSession(name, interface, replace(parts, step=step, prompt=prompt))
 
 
 def _open(path: Path, options: EngineOptions, model: Any, weights: Arrays) -> Any:

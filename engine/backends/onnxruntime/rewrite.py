@@ -7,6 +7,7 @@ from typing import Any
 
 from ...manifest import DenoiserSpec
 from .attention import fuse
+from .padding import attend_with_bias
 from .prompt import split
 
 
@@ -18,11 +19,13 @@ class Parts:
         step: what runs in each step.
         prompt: what runs once a prompt; `None` where nothing depends on the prompt alone.
         between: the tensors that go from there to a step.
+        padded: a step also takes `padding.BIAS`, and a prompt may come without most of its padding.
     """
 
     step: Any
     prompt: Any = None
     between: tuple[str, ...] = ()
+    padded: bool = False
 
 
 def rewrite(model: Any, denoiser: DenoiserSpec) -> Parts:
@@ -34,4 +37,7 @@ def rewrite(model: Any, denoiser: DenoiserSpec) -> Parts:
     """
     fuse(model, denoiser.heads, denoiser.hidden_size)
     found = split(model)
-    return Parts(model) if found is None else Parts(found[1], found[0], tuple(found[2]))
+    if found is None:
+        return Parts(model)
+    prompt, step, between = found
+    return Parts(step, prompt, tuple(between), attend_with_bias(step, prompt))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ...onnx_file import MICROSOFT, use_domain, useful
 
-INT_ATTRIBUTE, INTS_ATTRIBUTE = 2, 7
-"""Types of attributes, by the code that ONNX has for them."""
+INT_ATTRIBUTE, INT64 = 2, 7
+"""Of an attribute and of a tensor, by the codes that ONNX has for them."""
 
 
 class Wiring:
@@ -41,9 +43,20 @@ class Wiring:
         node = self._model.graph.node.add(op_type=op, domain=domain, name=output)
         node.input.extend(inputs)
         node.output.append(output)
-        for name, number in numbers.items():
-            node.attribute.add(name=name, i=number, type=INT_ATTRIBUTE)
+        self.set(node, **numbers)
         return node
+
+    def set(self, node: Any, **numbers: int) -> None:
+        """Give a node attributes."""
+        for name, value in numbers.items():
+            node.attribute.add(name=name, i=value, type=INT_ATTRIBUTE)
+
+    def constant(self, name: str, values: Sequence[int]) -> None:
+        """A tensor of whole numbers."""
+        raw = np.array(values, np.int64).tobytes()
+        self._model.graph.initializer.add(
+            name=name, dims=[len(values)], data_type=INT64, raw_data=raw
+        )
 
     def replace(self, node: Any, nodes: Iterable[Any]) -> None:
         """Put others into the place of a node."""

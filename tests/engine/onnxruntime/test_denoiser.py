@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends.onnxruntime import attention, open_changed, open_session
+from mutoscope.engine.backends.onnxruntime.padding import shorten
 from mutoscope.engine.backends.onnxruntime.prompt import split
 from mutoscope.engine.backends.onnxruntime.rewrite import Parts, rewrite
 from mutoscope.engine.onnx_file import OnnxFile
@@ -58,8 +59,7 @@ def test_attention_takes_few_nodes(embedded: Bundle) -> None:
 def test_wide_attention_goes_in_blocks(embedded: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "WIDE", 160)
     kinds = Counter(node.op_type for node in in_parts(embedded).step.graph.node)
-    assert kinds["MultiHeadAttention"] == 2 * LAYERS
-    assert not kinds["Attention"]
+    assert kinds["MultiHeadAttention"] == kinds["Attention"] == LAYERS  # to itself, to the prompt
 
 
 def test_keys_and_values_of_the_prompt_are_apart(embedded: Bundle) -> None:
@@ -90,6 +90,45 @@ def test_the_same_velocities(
     with as_it_stands(embedded) as whole, open_session(embedded, "denoiser", OPTIONS) as parts:
         wanted, found = (np.asarray(s.run(given)["sample"]) for s in (whole, parts))
     assert np.linalg.norm(found - wanted) <= 1e-6 * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("lengths", [(3, 0), (8, 1), (7, 2), (0, 0), (8, 8)])
+def test_padding_is_one_key(
+    embedded: Bundle, monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, int]
+) -> None:
+    """Of two prompts of up to 8 tokens, padded with zeros."""
+    given = feeds(2, tokens=8)
+    for row, length in enumerate(lengths):
+        given["encoder_hidden_states"][row, length:] = 0
+    with as_it_stands(embedded) as whole, open_session(embedded, "denoiser", OPTIONS) as parts:
+        wanted, found = (np.asarray(s.run(given)["sample"]) for s in (whole, parts))
+    assert np.linalg.norm(found - wanted) <= 1e-6 * np.linalg.norm(wanted)
+
+
+def test_padding_is_cut_but_for_one_token() -> None:
+    text = np.zeros((2, 9, 4), np.float32)
+    text[0, [0, 2]] = text[1, 0] = 1
+    short, bias = shorten(text)
+    np.testing.assert_array_equal(short, text[:, :4])
+    wanted = np.array([[0, 0, 0, np.log(6)], [0, np.log(8), -np.inf, -np.inf]], np.float32)
+    np.testing.assert_array_equal(bias, wanted[:, None, None])
+
+
+def test_a_prompt_without_padding_is_whole() -> None:
+    text = np.ones((1, 9, 4), np.float32)
+    short, bias = shorten(text)
+    assert short.shape == text.shape
+    assert not bias.any()
+
+
+def test_padding_stays_where_tokens_meet_before_attention(embedded: Bundle) -> None:
+    """A text embedding that mixes tokens makes other things of zeros at other places."""
+    model = OnnxFile(embedded, "denoiser").model
+    mixed = next(node for node in model.graph.node if node.op_type == "Gelu")
+    mixed.op_type = "Softmax"
+    parts = rewrite(model, embedded.manifest.denoiser)
+    assert parts.prompt is not None
+    assert not parts.padded
 
 
 def test_a_prompt_is_understood_once(embedded: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
