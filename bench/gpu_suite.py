@@ -13,10 +13,11 @@ from pathlib import Path
 
 import click
 
+from ..engine.folders import write_whole
 from ..errors import unknown
 from .gpu_parts import PARTS, Setting
 from .gpu_report import as_markdown
-from .suite import Figures, apart, attempt, summary, work_folder, write_whole
+from .suite import Figures, apart, attempt, summary, work_folder
 
 PART_SECONDS = 300
 RESULTS, TABLES = "gpu-suite.json", "gpu-suite.md"
@@ -52,8 +53,8 @@ def main(
         for name in names:
             results[name] = _apart(name, Setting(folder, small), seconds)
             click.echo(f"{name}: {summary(results[name])}", err=True)
-            write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
-            write_whole(out / TABLES, as_markdown(results))
+            write_whole(out / RESULTS, f"{json.dumps(results, indent=1)}\n".encode())
+            write_whole(out / TABLES, as_markdown(results).encode())
     click.echo(out / RESULTS)
 
 

@@ -80,10 +80,3 @@ def work_folder(kept: Path | None) -> Iterator[Path]:
 def summary(result: Figures) -> str:
     """A part's state, in one line."""
     return f"{result['state']} {result.get('reason', '')}".strip()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there when it is whole."""
-    part = path.with_name(f".{path.name}.partial")
-    part.write_text(text)
-    part.replace(path)

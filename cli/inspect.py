@@ -40,8 +40,8 @@ def command(path: Path, *, as_json: bool) -> None:
 
 
 def inspect_bundle(path: Path) -> dict[str, Any]:
-    """Facts of a bundle, after checking every file in it."""
-    bundle = Bundle.open(path)
+    """Facts of a bundle, after reading every file in it."""
+    bundle = Bundle.open(path, reread=True)
     manifest = bundle.manifest
     facts: dict[str, Any] = msgspec.to_builtins(manifest)
     del facts["files"], facts["latents"]["preview"]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..errors import BundleError
+from .digests import digest
 from .manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, Precision, read_manifest
 
 
@@ -30,15 +32,19 @@ class Bundle:
         self.sha256 = sha256
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+    def open(cls, path: str | os.PathLike[str], *, reread: bool = False) -> Bundle:
         """Open a bundle folder and check every file in it.
+
+        Args:
+            path: of the folder.
+            reread: large files too whose digests are remembered.
 
         Raises:
             BundleError: no bundle there, or one that is damaged, unsafe or of another version.
         """
         folder = Path(path)
         manifest, raw = read_manifest(folder)
-        check_files(folder, manifest)
+        check_files(folder, manifest, reread=reread)
         return cls(folder, manifest, hashlib.sha256(raw).hexdigest())
 
     def graph(self, name: str) -> GraphSpec:
@@ -71,14 +77,14 @@ def describe_files(folder: Path) -> dict[str, FileSpec]:
     """Size and sha256 of every file below the folder, but for `bundle.json` itself."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE_NAME)
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(_digest, paths)
+        digests = pool.map(digest, paths)
         return {
-            path.relative_to(folder).as_posix(): FileSpec(size=path.stat().st_size, sha256=digest)
-            for path, digest in zip(paths, digests, strict=True)
+            path.relative_to(folder).as_posix(): FileSpec(size=path.stat().st_size, sha256=sha256)
+            for path, sha256 in zip(paths, digests, strict=True)
         }
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(folder: Path, manifest: Manifest, *, reread: bool = False) -> None:
     """Compare every file with what `bundle.json` says of it.
 
     Raises:
@@ -101,8 +107,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
                 f"{path} is not part of the bundle; remove it, weights could hide in it"
             )
     with ThreadPoolExecutor() as pool:
-        for name, digest in zip(paths, pool.map(_digest, paths.values()), strict=True):
-            if digest != manifest.files[name].sha256:
+        found = pool.map(partial(digest, reread=reread), paths.values())
+        for name, sha256 in zip(paths, found, strict=True):
+            if sha256 != manifest.files[name].sha256:
                 raise BundleError(
                     f"{paths[name]} is not the file that was exported (its sha256 differs); "
                     "copy or export the bundle again"
@@ -125,8 +132,3 @@ def contained(folder: Path, name: str) -> Path:
     if not inside:
         raise BundleError(f"{folder / FILE_NAME} names {name!r}, outside the bundle; refused")
     return folder / pure
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

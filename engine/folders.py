@@ -1,4 +1,4 @@
-"""Folders that are whole or not there: written beside, synced, renamed."""
+"""Folders and files that are whole or not there: written beside, synced, renamed."""
 
 from __future__ import annotations
 
@@ -30,6 +30,26 @@ def whole_folder(target: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def write_whole(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """A file, of which nobody sees a part.
+
+    Args:
+        path: of the file; one that is there is replaced.
+        data: its content.
+        sync: bring it to the disk first, so that it is whole after a power cut too.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if sync:
+                os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _replace(work: Path, target: Path) -> None:

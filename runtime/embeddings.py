@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Session
+from ..engine.folders import write_whole
 from .text import Tokens
 
 log = logging.getLogger(__name__)
@@ -74,15 +74,8 @@ class EmbeddingCache:
     def _write(self, path: Path, embedding: Embedding) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_room(embedding.nbytes)
-        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
-        try:
-            data = np.ascontiguousarray(embedding, np.float32).tobytes()
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(hashlib.sha256(data).digest() + data)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        data = np.ascontiguousarray(embedding, np.float32).tobytes()
+        write_whole(path, hashlib.sha256(data).digest() + data, sync=False)
 
     def _make_room(self, wanted: int) -> None:
         entries = sorted(

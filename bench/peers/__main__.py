@@ -17,11 +17,12 @@ from typing import Any
 
 import click
 
+from ...engine.folders import write_whole
 from ...engine.memory import peak_memory_mb
 from ...errors import MissingExtraError, unknown
 from ..gpu_environment import installed
 from ..machine import describe
-from ..suite import Figures, apart, attempt, summary, work_folder, write_whole
+from ..suite import Figures, apart, attempt, summary, work_folder
 from .report import as_markdown
 
 PART_SECONDS = 3600
@@ -84,8 +85,8 @@ def main(
         for name in names:
             results[name] = apart(_command(name, folder, options), seconds, folder / "cache")
             click.echo(f"{name}: {summary(results[name])}", err=True)
-            write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
-            write_whole(out / TABLE, as_markdown(results))
+            write_whole(out / RESULTS, f"{json.dumps(results, indent=1)}\n".encode())
+            write_whole(out / TABLE, as_markdown(results).encode())
     _draw(results, out)
     click.echo(out / TABLE)
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ...bench.adherence import Adherence, Scene, aggregate, describe, score
 from ...bench.adherence.scene import PHRASES
+from ...engine.folders import write_whole
 from ...errors import UserError
 from .recipe import ClipShape
 from .samples import image_pipeline, sample
 from .scenes import sample_scenes
 from .sheets import sheet, write_png
 from .vae import psnr, reconstruct
-from .workplace import write_whole
 from .world import render
 
 Clips = NDArray[np.uint8]

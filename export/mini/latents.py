@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...bench.adherence.scene import Object, Scene
+from ...engine.folders import write_whole
 from ...errors import UserError
 from .clips import as_video, draw, foreground, latent_foreground, proportionate
 from .journal import Journal
 from .recipe import SPATIAL, Budget, ClipShape
 from .state import Clock
 from .whole import encode_whole
-from .workplace import Workplace, read_json, write_whole
+from .workplace import Workplace, read_json
 
 STAGE = "latents"
 SHARDS = "shards"

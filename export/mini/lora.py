@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ...engine.folders import write_whole
 from .clips import draw
 from .denoiser import FOREGROUND_WEIGHT, SHEET_STEPS, gather, velocity
 from .flow import noised, sample_sigmas, weighted_error
@@ -26,7 +27,7 @@ from .samples import PROMPTS, pipeline, sample
 from .sheets import sheet
 from .training import Batch, Metrics, mix, parameters_of
 from .tuning import Trained, captioned
-from .workplace import Workplace, write_whole
+from .workplace import Workplace
 
 RANK = 8
 BLOCK = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .workplace import write_whole
+from ...engine.folders import write_whole
 
 Clip = NDArray[np.uint8]
 

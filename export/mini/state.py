@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ...engine.folders import write_whole
 from ...errors import UserError
 from .optimizers import Optimizer
-from .workplace import write_whole
 
 FILE = "state.safetensors"
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from ...engine.folders import whole_folder
+from ...engine.folders import whole_folder, write_whole
 from ...errors import UserError
 from .recipe import Recipe
 
@@ -104,19 +103,6 @@ class Workplace:
                 f"{self.path} was begun with another recipe ({', '.join(changed)} differ); "
                 "choose another folder with --out, or the same --device and --seed"
             )
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its name, bring it to the disk, and give it the name."""
-    part = path.with_name(f".{path.name}.partial")
-    try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> object:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mutoscope.engine.folders import write_whole
 from mutoscope.errors import UserError
 from mutoscope.export.mini.recipe import CPU, GPU, MAIN, SHAPES, Budget, ClipShape, budgets
-from mutoscope.export.mini.workplace import Workplace, read_json, write_whole
+from mutoscope.export.mini.workplace import Workplace, read_json
 
 
 def test_a_budget_counts_steps_where_they_are_given() -> None:
