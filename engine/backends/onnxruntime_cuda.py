@@ -11,9 +11,12 @@ from ...errors import MissingExtraError, UserError
 from ...kernels.cuda_core import open_device
 from ...kernels.device import DTYPES, DeviceArray, Stream
 from ..bundle import Bundle
-from ..lora import check_loras
+from ..lora import Merged, check_loras
+from ..manifest import DENOISERS
+from ..onnx_file import parse
 from ..open import EngineOptions
 from ..session import Tensor, axis_length, check_feeds, on_stream
+from .onnxruntime.rewrite import rewrite_for_gpu
 from .onnxruntime.session import CPU, OnnxRuntimeSession, Provider, open_checked, own_content
 
 __all__ = ["check_loras", "open_session", "open_stream"]
@@ -30,7 +33,7 @@ class CudaSession(OnnxRuntimeSession):
     """
 
     def __init__(self, bundle: Bundle, name: str, options: EngineOptions, stream: Stream) -> None:
-        interface, content = bundle.graph(name), own_content(bundle, name, options)
+        interface, content = bundle.graph(name), content_for_gpu(bundle, name, options)
         native = open_checked(bundle, name, options, interface, content, providers(stream))
         super().__init__(name, interface, native)
         if CUDA not in native.get_providers():
@@ -61,6 +64,15 @@ class CudaSession(OnnxRuntimeSession):
         if not self._shared:
             self._stream.synchronize()
         return dict(outputs)
+
+
+def content_for_gpu(bundle: Bundle, name: str, options: EngineOptions) -> Merged:
+    """What is opened in place of a graph's file."""
+    path = bundle.file(bundle.graph(name).file)
+    own = own_content(bundle, name, options) or Merged(path.read_bytes(), {})
+    model = parse(own.model, path)
+    rewrite_for_gpu(model, bundle.manifest.denoiser if name in DENOISERS else None)
+    return Merged(model.SerializeToString(), own.weights)
 
 
 def providers(stream: Stream) -> list[Provider]:

@@ -13,6 +13,7 @@ from cpu_device import CpuArray, CpuStream
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends import onnxruntime_cuda
 from mutoscope.engine.backends.onnxruntime import open_changed
+from mutoscope.engine.onnx_file import parse
 from mutoscope.errors import UserError
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -42,8 +43,9 @@ def feeds() -> dict[str, Any]:
 def test_outputs_stay_on_the_device_and_go_in_again(on_cpu: CpuStream) -> None:
     bundle, given = Bundle.open(EMBEDDED), feeds()
     options = EngineOptions(stream=on_cpu)
+    content = onnxruntime_cuda.content_for_gpu(bundle, "denoiser", options)
     with (
-        open_changed(bundle, "denoiser", options, bundle.graph("denoiser"), None) as plain,
+        open_changed(bundle, "denoiser", options, bundle.graph("denoiser"), content) as plain,
         open_graph(bundle, "denoiser", backend="onnxruntime-cuda", options=options) as session,
     ):
         first = session.run(given)["sample"]
@@ -57,7 +59,18 @@ def test_outputs_stay_on_the_device_and_go_in_again(on_cpu: CpuStream) -> None:
         assert np.asarray(second).tobytes() == np.asarray(wanted).tobytes()
 
 
-def test_a_clip_is_the_cpus(on_cpu: CpuStream) -> None:
+def test_a_clip_is_the_cpus(on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, where the CPU opens graphs in the same form."""
+    monkeypatch.setattr(
+        "mutoscope.engine.backends.onnxruntime.open_session",
+        lambda bundle, name, options: open_changed(
+            bundle,
+            name,
+            options,
+            bundle.graph(name),
+            onnxruntime_cuda.content_for_gpu(bundle, name, options),
+        ),
+    )
     with mutoscope.load() as plain, mutoscope.load(backend="onnxruntime-cuda") as pipe:
         np.testing.assert_array_equal(
             pipe(PROMPT, **OPTIONS).frames, plain(PROMPT, **OPTIONS).frames
@@ -69,6 +82,18 @@ def test_on_a_stream_of_its_own_a_run_waits(on_cpu: CpuStream) -> None:
     with open_graph(Bundle.open(EMBEDDED), "denoiser", backend="onnxruntime-cuda") as session:
         session.run(feeds())
         assert on_cpu.calls[-1] == "synchronize"
+
+
+@pytest.mark.parametrize("name", ["denoiser", "vae_decoder_next"])
+def test_attention_is_told_nothing_that_cuda_refuses(name: str) -> None:
+    bundle = Bundle.open(EMBEDDED)
+    content = onnxruntime_cuda.content_for_gpu(bundle, name, EngineOptions())
+    nodes = parse(content.model, EMBEDDED).graph.node
+    attentions = [node for node in nodes if node.op_type == "Attention"]
+    assert attentions
+    for node in attentions:
+        assert not any(a.name == "softmax_precision" for a in node.attribute)
+        assert name != "denoiser" or any(a.name == "q_num_heads" for a in node.attribute)
 
 
 def test_a_package_for_cpus_says_what_to_install() -> None:

@@ -22,25 +22,38 @@ WIDE = 1024
 """From this width on attention goes in blocks. Narrower models are faster with all scores at once
 (0.7 of the time at 80 tokens of 5 heads), which take little memory there; docs/lab.md."""
 
+SOFTMAX_PRECISION = "softmax_precision"
 FIRST_POSITION = "attention.first_position"
 
 
-def fuse(model: Any, heads: int, width: int) -> None:
+def fuse(model: Any, heads: int, *, in_blocks: bool) -> None:
     """Replace the attention of a graph, where it has the form in which it is exported.
 
     Args:
         model: of the ONNX file; changed.
         heads: of its attention.
-        width: of its hidden states.
+        in_blocks: take the node that holds no scores on a CPU.
     """
     wiring = Wiring(model)
     for node in [node for node in wiring.nodes if node.op_type == "Attention"]:
-        _fuse(wiring, node, heads, width)
+        _fuse(wiring, node, heads, in_blocks)
     wiring.constant(FIRST_POSITION, [0])
     wiring.finish()
 
 
-def _fuse(wiring: Wiring, node: Any, heads: int, width: int) -> None:
+def leave_precision(model: Any) -> None:
+    """Leave softmax's precision to ONNX Runtime, which takes fp32 for it everywhere.
+
+    Its CUDA kernels refuse to be told so (seen in its source, `providers/cuda/llm/attention.cc`).
+    """
+    for node in model.graph.node:
+        if node.op_type == "Attention":
+            kept = [a for a in node.attribute if a.name != SOFTMAX_PRECISION]
+            node.ClearField("attribute")
+            node.attribute.extend(kept)
+
+
+def _fuse(wiring: Wiring, node: Any, heads: int, in_blocks: bool) -> None:
     if len(node.input) != 3 or number(node, "is_causal") or number(node, "softcap"):
         return
     turned = [_before(wiring, name) for name in node.input]
@@ -49,14 +62,13 @@ def _fuse(wiring: Wiring, node: Any, heads: int, width: int) -> None:
         return
     rotations = [found for found in turned if not isinstance(found, str)]
     inputs = [found if isinstance(found, str) else found.output[0] for found in turned]
-    if width < WIDE:
+    if in_blocks:
+        made = wiring.new("MultiHeadAttention", inputs, last.output[0], MICROSOFT, num_heads=heads)
+    else:
         made = wiring.new(
             "Attention", inputs, last.output[0], q_num_heads=heads, kv_num_heads=heads
         )
-        made.attribute.extend(node.attribute)
-    else:
-        made = wiring.new("MultiHeadAttention", inputs, last.output[0], MICROSOFT, num_heads=heads)
-        made.attribute.extend(a for a in node.attribute if a.name == "scale")
+    made.attribute.extend(a for a in node.attribute if a.name == "scale")
     wiring.replace(last, [*rotations, made])
 
 

@@ -1,4 +1,4 @@
-"""The form in which a denoiser is opened on the CPU."""
+"""The forms in which graphs are opened: a denoiser on the CPU, any graph on a GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...manifest import DenoiserSpec
-from .attention import fuse
+from . import attention
+from .attention import fuse, leave_precision
 from .padding import attend_with_bias
 from .prompt import split
 
@@ -35,9 +36,21 @@ def rewrite(model: Any, denoiser: DenoiserSpec) -> Parts:
         model: of its ONNX file; changed.
         denoiser: what its bundle says of it.
     """
-    fuse(model, denoiser.heads, denoiser.hidden_size)
+    fuse(model, denoiser.heads, in_blocks=denoiser.hidden_size >= attention.WIDE)
     found = split(model)
     if found is None:
         return Parts(model)
     prompt, step, between = found
     return Parts(step, prompt, tuple(between), attend_with_bias(step, prompt))
+
+
+def rewrite_for_gpu(model: Any, denoiser: DenoiserSpec | None) -> None:
+    """Put a graph into the form that ONNX Runtime's CUDA kernels take.
+
+    Args:
+        model: of its ONNX file; changed.
+        denoiser: what its bundle says of it, if it is a denoiser.
+    """
+    if denoiser is not None:
+        fuse(model, denoiser.heads, in_blocks=False)
+    leave_precision(model)

@@ -172,7 +172,7 @@ def test_what_is_not_as_exported_stays(embedded: Bundle) -> None:
     masked, watched, *_ = (node for node in model.graph.node if node.op_type == "Attention")
     masked.input.append("mask")
     model.graph.output.add(name=watched.output[0])
-    attention.fuse(model, heads=5, width=160)
+    attention.fuse(model, heads=5, in_blocks=False)
     left = [
         node.output[0]
         for node in model.graph.node
