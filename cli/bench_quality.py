@@ -136,9 +136,5 @@ class _Watch(Closing):
 
     def _announce(self, number: int) -> None:
         for variant in self._comparison.variants[number : number + 1]:
-            s = variant.settings
-            tqdm.write(
-                f"{len(self._comparison.prompts)} clips: {variant.bundle}, {s.scheduler}, "
-                f"{s.steps} steps, guidance {s.guidance_scale:g} …",
-                sys.stderr,
-            )
+            clips = len(self._comparison.prompts)
+            tqdm.write(f"{clips} clips: {variant.quality().name} …", sys.stderr)

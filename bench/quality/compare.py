@@ -33,9 +33,6 @@ Watcher = Callable[[int, int, Frames], None]
 """Told the number of the setting (the reference's is 0), the place of the prompt, the frames."""
 
 MOST_PROMPTS = 1000
-REPORTED = (
-    "scheduler", "steps", "guidance_scale", "guidance_interval", "step_cache", "shift",
-)  # fmt: skip
 
 
 def compare(
@@ -111,7 +108,7 @@ class Comparison:
                 with pipe:
                     for variant in group:
                         clips = self._clips(variant, len(found), kept, watch)
-                        found.append(_quality(variant, tuple(clips)))
+                        found.append(variant.quality(tuple(clips)))
         return Report(found[0], tuple(found[1:]))
 
     def _clips(
@@ -151,13 +148,3 @@ def _on_disk(form: tuple[int, ...]) -> Iterator[Frames]:
         with file_errors(Path(gettempdir()) / "reference-frames"):
             os.posix_fallocate(file.fileno(), 0, math.prod(form))
         yield np.memmap(file, np.uint8, "r+", shape=form)
-
-
-def _quality(variant: Variant, clips: tuple[ClipQuality, ...]) -> Quality:
-    return Quality(
-        variant.bundle,
-        variant.pipe.bundle.precision,
-        variant.pipe.sessions.backend,
-        {name: getattr(variant.settings, name) for name in REPORTED},
-        clips,
-    )

@@ -41,7 +41,7 @@ class Quality:
         bundle: the folder as it was given, or the embedded bundle's name.
         precision: of its denoiser.
         backend: what ran it.
-        settings: those of `REPORTED` in `compare`.
+        settings: those of `setting.REPORTED`.
         clips: in the order of the prompts.
     """
 

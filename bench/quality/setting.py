@@ -11,8 +11,12 @@ from ...engine.manifest import PRECISIONS
 from ...errors import UserError
 from ...runtime.pipeline import Pipeline
 from ...runtime.request import Request, Settings, settle
+from .record import ClipQuality, Quality
 
 REFERENCE_STEPS = 30
+REPORTED = (
+    "scheduler", "steps", "guidance_scale", "guidance_interval", "step_cache", "shift",
+)  # fmt: skip
 NOISE = ("width", "height", "frames", "latent_shape")
 """What settings have to share if their clips come from the same noise."""
 
@@ -75,6 +79,16 @@ class Variant:
     def key(self) -> tuple[Any, ...]:
         """The same for two variants that make the same clips."""
         return id(self.pipe), *self.settings.record().values()
+
+    def quality(self, clips: tuple[ClipQuality, ...] = ()) -> Quality:
+        """The record of its clips."""
+        return Quality(
+            self.bundle,
+            self.pipe.bundle.precision,
+            self.pipe.sessions.backend,
+            {name: getattr(self.settings, name) for name in REPORTED},
+            clips,
+        )
 
 
 class Opener:

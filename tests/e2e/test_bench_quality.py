@@ -42,7 +42,10 @@ def test_sweep(run: Run, folder: Path) -> None:
     assert (whole["prompts"], whole["width"], whole["frames"]) == (2, 32, 5)
     sheet = probe(folder / "sheet.png")
     assert (sheet.width, sheet.height) == (5 * 5 * 32 + 4 * 4, 2 * 32 + 4)
-    assert done.err.splitlines()[0] == "2 clips: copy, euler, 30 steps, guidance 4 …"
+    assert done.err.splitlines()[0] == (
+        "2 clips: copy fp32 on onnxruntime, euler, 30 steps, guidance 4 in 0:1, step cache 0, "
+        "shift 3 …"
+    )
 
 
 def test_defaults_are_the_reference_alone(run: Run) -> None:
