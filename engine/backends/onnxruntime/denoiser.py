@@ -37,20 +37,20 @@ class DenoiserSession(OnnxRuntimeSession):
         super().__init__(name, interface, parts.step)
         self._prompt, self._between, self._padded = parts.prompt, parts.between, parts.padded
         self._of_prompt = {tensor.name for tensor in parts.prompt.get_inputs()}
+        self._of_step = {tensor.name for tensor in parts.step.get_inputs()} & self.inputs.keys()
         self._kept: list[tuple[Arrays, dict[str, Tensor]]] = []
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         prompt = {name: np.asarray(feeds[name]) for name in self._of_prompt}
-        rest = {name: tensor for name, tensor in feeds.items() if name not in prompt}
-        return self._compute(self._native, {**rest, **self._made_of(prompt)}, self.outputs)
+        step = {name: feeds[name] for name in self._of_step}
+        return self._compute(self._native, {**step, **self._made_of(prompt)}, self.outputs)
 
     def _made_of(self, prompt: Arrays) -> dict[str, Tensor]:
         """What a step takes of a prompt; of the last ones it is still there."""
         for known, made in self._kept:
             if all(np.array_equal(known[name], array) for name, array in prompt.items()):
                 return made
-        bias = {}
-        given = dict(prompt)
+        given, bias = dict(prompt), {}
         if self._padded:
             given[TEXT], bias[BIAS] = shorten(prompt[TEXT])
         made = {**self._compute(self._prompt, given, self._between), **bias}

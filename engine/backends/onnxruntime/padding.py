@@ -20,6 +20,7 @@ TEXT = "encoder_hidden_states"
 BIAS = "encoder_hidden_states.bias"
 """What is added to the scores of its tokens, (batch, 1, 1, tokens)."""
 
+MASK = f"{BIAS}.mask"
 PRODUCTS = {"DynamicQuantizeMatMul", "MatMul", "MatMulNBits"}
 ELEMENTWISE = {
     "Add", "Cast", "Div", "FastGelu", "Gelu", "Mul", "Sigmoid", "Sub", "Tanh",
@@ -39,7 +40,7 @@ def attend_with_bias(step: Any, prompt: Any) -> bool:
         and values of attention alone.
     """
     made = _token_by_token(prompt)
-    nodes = [node for node in step.graph.node if made.intersection(node.input)]
+    nodes = [node for node in step.graph.node if (made | {TEXT}).intersection(node.input)]
     if not nodes or not all(_attends(node, made) for node in nodes):
         return False
     if any(output.name in _reached(prompt) - made for output in prompt.graph.output):
@@ -54,7 +55,7 @@ def attend_with_bias(step: Any, prompt: Any) -> bool:
         node.ClearField("attribute")
         node.attribute.extend(scale)
         wiring.set(node, q_num_heads=heads, kv_num_heads=heads)
-        node.input.append(f"{BIAS}.mask")
+        node.input.append(MASK)
     wiring.finish()
     return True
 
@@ -113,7 +114,8 @@ def _reached(prompt: Any) -> set[str]:
 def _attends(node: Any, made: set[str]) -> bool:
     """Whether a node is attention to them, with heads side by side and no mask yet."""
     kind = node.op_type == "MultiHeadAttention" or number(node, "q_num_heads")
-    return bool(kind) and len(node.input) == 3 and node.input[0] not in made
+    query, *rest = node.input
+    return bool(kind) and len(rest) == 2 and query not in made and made.issuperset(rest)
 
 
 def _over_queries(wiring: Wiring, queries: str) -> Iterable[Any]:
@@ -122,4 +124,4 @@ def _over_queries(wiring: Wiring, queries: str) -> Iterable[Any]:
     wiring.constant(one, [1])
     yield wiring.new("Shape", [queries], length, start=1, end=2)
     yield wiring.new("Concat", [one, one, length, one], shape, axis=0)
-    yield wiring.new("Expand", [BIAS, shape], f"{BIAS}.mask")
+    yield wiring.new("Expand", [BIAS, shape], MASK)
