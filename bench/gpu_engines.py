@@ -20,6 +20,7 @@ from ..engine.profiles import LatentSize
 from ..engine.session import on_stream
 from ..errors import UserError
 from ..kernels.device import Stream
+from ..runtime.conditioning import Conditioning
 
 GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
 GB = 2**30
@@ -73,9 +74,11 @@ class Case:
         size = (self.size.frames, self.size.height, self.size.width)
         latents = random.standard_normal((self.batch, channels, *size), np.float32)
         tokens = (self.batch, text.max_tokens, text.embedding_dim)
+        by_frame = bundle.manifest.denoiser.image == "first_frame"
+        given: Conditioning[Any] = Conditioning(by_frame)
         return {
             "hidden_states": latents,
-            "timestep": np.full(self.batch, 500, np.float32),
+            "timestep": given.timesteps(np.float32(500), latents),
             "encoder_hidden_states": random.standard_normal(tokens, np.float32),
         }
 

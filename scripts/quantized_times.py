@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mutoscope.bench.gpu_engines import Case
 from mutoscope.bench.machine import describe
 from mutoscope.bench.wan_layout import TEXT_TOKENS, WAN_1_3B, Size
 from mutoscope.engine import Bundle, EngineOptions, Session, open_graph
@@ -37,10 +38,8 @@ GRAPH = "denoiser"
 def time_bundles(paths: list[str], threads: int) -> None:
     """One run of each bundle's denoiser, both branches of guidance."""
     bundles, options = [Bundle.open(path) for path in paths], EngineOptions(threads)
-    manifest = bundles[0].manifest
-    size, channels = LatentSize.default(manifest), manifest.latents.channels
-    shape = (2, channels, size.frames, size.height, size.width)
-    feeds = inputs(shape, (2, manifest.text.max_tokens, manifest.text.embedding_dim))
+    first = bundles[0]
+    feeds = Case(first.path, LatentSize.default(first.manifest), batch=2).feeds(first)
     with ExitStack() as stack:
         in_turn(
             {

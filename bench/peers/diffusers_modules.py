@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ Feeds = Mapping[str, NDArray[Any]]
 
 
 def denoiser(checkpoint: Path, feeds: Feeds, precision: str, *, compiled: bool) -> Opened:
-    """One prediction; feeds as our denoiser takes them."""
+    """One prediction; feeds as our denoiser takes them: a timestep a clip, or one a frame."""
     from diffusers import WanTransformer3DModel
 
     model: Any = WanTransformer3DModel.from_pretrained(
@@ -27,6 +28,10 @@ def denoiser(checkpoint: Path, feeds: Feeds, precision: str, *, compiled: bool) 
     given = {name: torch.from_numpy(array) for name, array in feeds.items()}
     for name in ("hidden_states", "encoder_hidden_states"):
         given[name] = given[name].to(DTYPES[precision])
+    if given["timestep"].ndim > 1:  # diffusers' pipelines give one for each token
+        _, *patch = model.config.patch_size
+        tokens = given["hidden_states"][0, 0, 0].numel() // math.prod(patch)
+        given["timestep"] = given["timestep"].repeat_interleave(tokens, dim=1)
     if compiled:
         model.compile()
     return _opened(lambda: model(**given, return_dict=False)[0])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 from ...errors import UserError, unknown
 from ..gpu_loop import embedded_checkpoint
 from ..wan_layout import UMT5_XXL, WAN_1_3B, WAN_14B, Layout, TextLayout
+from .wan_checkpoint import copy_but
 
 LAYOUTS: Mapping[str, Layout] = {"wan2.1-t2v-1.3b": WAN_1_3B, "wan2.1-t2v-14b": WAN_14B}
 SHARD = 5 * 10**9
@@ -75,8 +75,7 @@ def write(
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; remove it or choose another folder")
-    models = ("transformer", "text_encoder", "vae")
-    shutil.copytree(embedded_checkpoint(), folder, ignore=shutil.ignore_patterns(*models))
+    copy_but(folder, embedded_checkpoint(), "transformer", "text_encoder", "vae")
     for part in _parts(layout, text, vae_base):
         target = folder / part.folder
         target.mkdir()

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...engine import Bundle, EngineOptions
+from ...engine.manifest import Manifest
+from ...runtime.conditioning import Conditioning
 from ..gpu_loop import embedded_bundle, embedded_checkpoint, request
 from ..wan_layout import TEXT_TOKENS, UMT5_XXL, WAN_1_3B, Layout, Size, TextLayout
 from . import wan_checkpoint
@@ -70,7 +72,7 @@ class Setting:
         """Wan 1.3B's, cut."""
         if not self.small:
             return replace(WAN_1_3B, layers=self.blocks)
-        spec = _opened(embedded_bundle()).manifest
+        spec = self._embedded
         width = spec.denoiser.hidden_size // spec.denoiser.heads
         return Layout(
             spec.denoiser.heads,
@@ -79,6 +81,10 @@ class Setting:
             spec.denoiser.ffn_dim,
             spec.text.embedding_dim,
         )
+
+    @property
+    def _embedded(self) -> Manifest:
+        return _opened(embedded_bundle()).manifest
 
     @property
     def text(self) -> TextLayout:
@@ -121,9 +127,12 @@ class Setting:
     def denoiser_feeds(self, size: Size) -> dict[str, Array]:
         """Noise, a timestep and a text, the same each time."""
         random = np.random.default_rng(0)
+        latents = random.standard_normal((1, 16, *size.latent), np.float32)
+        by_frame = self.small and self._embedded.denoiser.image == "first_frame"
+        given: Conditioning[Any] = Conditioning(by_frame)
         return {
-            "hidden_states": random.standard_normal((1, 16, *size.latent), np.float32),
-            "timestep": np.full(1, 500, np.float32),
+            "hidden_states": latents,
+            "timestep": given.timesteps(np.float32(500), latents),
             "encoder_hidden_states": random.standard_normal(
                 (1, TEXT_TOKENS, self.denoiser.text_dim), np.float32
             ),

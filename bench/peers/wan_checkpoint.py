@@ -19,6 +19,20 @@ from ..wan_layout import TINY, Layout, TextLayout
 from .diffusers_wan import make_denoiser
 
 
+def copy_but(folder: Path, pattern: Path, *models: str) -> None:
+    """Copy a checkpoint without some models, as one that makes clips from text alone.
+
+    Args:
+        folder: to copy to; must not be there.
+        pattern: the checkpoint.
+        models: what is left out.
+    """
+    shutil.copytree(pattern, folder, ignore=shutil.ignore_patterns(*models))
+    path = folder / "model_index.json"
+    index = json.loads(path.read_text()) | {"expand_timesteps": False}
+    path.write_text(json.dumps(index))
+
+
 def write(folder: Path, pattern: Path, layout: Layout, device: str) -> None:
     """Write a checkpoint whose denoiser alone can be exported: other weights are of other sizes.
 
@@ -28,7 +42,7 @@ def write(folder: Path, pattern: Path, layout: Layout, device: str) -> None:
         layout: of the denoiser.
         device: where its weights are drawn.
     """
-    shutil.copytree(pattern, folder, ignore=shutil.ignore_patterns("transformer"))
+    copy_but(folder, pattern, "transformer")
     path = folder / "text_encoder" / "config.json"
     config = json.loads(path.read_text()) | {"d_model": layout.text_dim}
     path.write_text(json.dumps(config))
@@ -39,7 +53,7 @@ def write_text(folder: Path, pattern: Path, layout: TextLayout) -> None:
     """Write a checkpoint with a text encoder of that layout, and a tiny denoiser that fits it."""
     from transformers import UMT5Config, UMT5EncoderModel
 
-    shutil.copytree(pattern, folder, ignore=shutil.ignore_patterns("transformer", "text_encoder"))
+    copy_but(folder, pattern, "transformer", "text_encoder")
     torch.manual_seed(0)
     encoder = UMT5EncoderModel(UMT5Config(**asdict(layout)))
     encoder.to(torch.float16).save_pretrained(folder / "text_encoder")
@@ -51,7 +65,7 @@ def write_vae(folder: Path, pattern: Path, *, base: int = 96) -> None:
     """Write a checkpoint with Wan 2.1's VAE; `base` is the width it is a multiple of."""
     from diffusers import AutoencoderKLWan
 
-    shutil.copytree(pattern, folder, ignore=shutil.ignore_patterns("vae"))
+    copy_but(folder, pattern, "vae")
     torch.manual_seed(0)
     AutoencoderKLWan(base_dim=base).to(torch.float16).save_pretrained(folder / "vae")
 
