@@ -13,13 +13,13 @@ from mutoscope.runtime.video import open_writer
 
 PROMPTS = [
     "a red circle moves left to right",
-    "a blue square spins",
-    "a cyan cross moves down on a navy background",
-    "a yellow triangle bounces",
-    "an orange ball moves in a circle",
-    "a pink star moves right to left",
-    "a green circle shrinks on a gray background",
-    "a purple square grows",
+    "a cyan fish moves right to left over the sea",
+    "a red balloon moves up over the ground under a blue sky",
+    "a purple heart moves in a circle on a navy background",
+    "an orange circle above a blue square on a gradient background",
+    "a yellow star spins at night under the stars, the camera pans left",
+    "a pink car left of a green tree on a white background",
+    "a red boat over the sea, the camera zooms in",
 ]
 COLUMNS = 4
 SEED = 7

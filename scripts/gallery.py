@@ -42,8 +42,17 @@ Frames = NDArray[np.uint8]
 SEED = 7
 COLUMNS = 4
 QUALITY = 75
+STILL_FILE = "still.png"
 TRIED, SHOWN = 32, 8
 """So many prompts are tried to find where it fails, and so many of the worst are shown."""
+
+REQUESTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("upright", "Upright", "up", {"width": 64, "height": 96}),
+    ("large", "Large", "grow", {"width": 128, "height": 128}),
+    ("long", "Long", "right", {"frames": 33}),
+    ("still", "One frame", "left", {"frames": 1}),
+)
+"""Other requests than the default: a picture's name and title, the motion, and the options."""
 
 HEAD = """# Gallery
 
@@ -68,6 +77,8 @@ class Entry:
     def command(self) -> str:
         """What makes the clip."""
         options = dict(self.options)
+        if "image" in options:
+            options["image"] = STILL_FILE
         if "width" in options:
             options["size"] = f"{options.pop('width')}x{options.pop('height')}"
         flags = "".join(f" --{name} {value}" for name, value in options.items())
@@ -132,7 +143,7 @@ def main(folder: Path) -> None:
 
 
 def shown(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
-    """Every word of the vocabulary, other sizes, few steps and other schedulers."""
+    """Every word of the vocabulary, other requests, few steps and other schedulers."""
     chosen = {
         "shapes": ("Every shape", shapes(vocabulary)),
         "motions": ("Every motion", motions(vocabulary)),
@@ -143,17 +154,25 @@ def shown(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
     for name, (title, scenes) in chosen.items():
         if scenes:
             yield Section(name, title, [make(Entry(scene)) for scene in scenes])
-    scene = Scene((Object("circle", "red", "right"),))
-    for name, title, options in (
-        ("upright", "Upright", {"width": 64, "height": 96}),
-        ("large", "Large", {"width": 128, "height": 128}),
-        ("long", "Long", {"frames": 33}),
-    ):
-        yield Section(name, title, [make(Entry(scene, options=options))], 1)
+    yield from requests(make, vocabulary)
     ways = [{"scheduler": name, "steps": steps} for name in SCHEDULERS for steps in (4, 30)]
     scene = Scene((Object("star", "yellow", "up"),), "navy")
     made = [make(Entry(scene, options=way)) for way in ways]
     yield Section("steps", "Each scheduler with 4 and with 30 steps", made, 2)
+
+
+def requests(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
+    """Other sizes and lengths, with the vocabulary's last words; then a clip from a first frame."""
+    words = zip(
+        REQUESTS, vocabulary.shapes[::-1], vocabulary.colours, vocabulary.backgrounds[-4:],
+        strict=False,
+    )  # fmt: skip
+    for (name, title, motion, options), shape, colour, place in words:
+        made = make(Entry(Scene((Object(shape, colour, motion),), place), options=options))
+        yield Section(name, title, [made], 1)
+    entry = Entry(made.entry.scene, options={"image": made.frames[0]})
+    note = f"The frame above, written with `-o {STILL_FILE}`, is where this clip begins.\n"
+    yield Section("image", "From a first frame", [make(entry)], 1, note)
 
 
 def failures(make: Make, vocabulary: Vocabulary) -> Section:

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import mutoscope
 import pytest
-from mutoscope.bench.adherence import PLAIN, Adherence, aggregate, prompts, score
+from mutoscope.bench.adherence import Adherence, aggregate, prompts, score, vocabulary_of
 
 pytestmark = pytest.mark.e2e
-FLOORS = {"colour": 0.95, "background": 0.95, "motion": 0.9, "shape": 0.5}
-"""Over 48 prompts the model reaches 1.00, 1.00, .94 and .65 (`mutoscope bench --quality`); of
-guesses, one in eight colours, four backgrounds, nine motions and five shapes is right."""
+CLIPS = 24
+FLOORS = {
+    "colour": 0.9,
+    "objects": 0.9,
+    "background": 0.85,
+    "motion": 0.8,
+    "relation": 0.8,
+    "size": 0.8,
+    "camera": 0.5,
+    "shape": 0.2,
+}
+"""Of these 24 clips the model reaches colour and objects 24, background 23, motion 22, shape 8;
+relation 5 of 5, size 10 of 10, camera 7 of 9. Of guesses, one in eight colours, eleven motions,
+eight backgrounds and twelve shapes is right."""
 
 
 @pytest.fixture(scope="module")
 def adherence() -> Adherence:
     with mutoscope.load() as pipe:
+        vocabulary = vocabulary_of(pipe.tokenizer.words)
+        assert vocabulary is not None
         return aggregate(
-            score(pipe(prompt, seed=seed).frames, scene, PLAIN)
-            for seed, (prompt, scene) in enumerate(prompts(24))
+            score(pipe(prompt, seed=seed).frames, scene, vocabulary)
+            for seed, (prompt, scene) in enumerate(prompts(CLIPS, vocabulary=vocabulary))
         )
 
 
 @pytest.mark.parametrize("attribute", FLOORS)
 def test_clips_show_what_was_asked(adherence: Adherence, attribute: str) -> None:
     tally = adherence.tallies[attribute]
-    assert tally.asked == 24
+    assert tally.asked > 0
     assert tally.fraction >= FLOORS[attribute]

@@ -96,7 +96,7 @@ for area in ("runtime", "engine", "kernels"):
         importlib.import_module(module.name)
 with mutoscope.load() as pipe:
     clip = pipe("a red circle moves up", steps=2, output="clip.mp4")
-assert clip.frames.shape == (17, 64, 64, 3)
+assert clip.frames.shape == (17, 96, 96, 3)
 print(sorted(BLOCKED & {name.partition(".")[0] for name in sys.modules}))
 """
 

@@ -164,7 +164,7 @@ def test_progress_on_a_terminal(folder: Path) -> None:
             break
     printed, _ = done.communicate()
     os.close(outer)
-    assert printed.startswith("clip.mp4: 17 frames, 64x64, 12 fps, seed ")
+    assert printed.startswith("clip.mp4: 17 frames, 96x96, 12 fps, seed ")
     last = shown.decode().replace("\r", "\n").split("denoising: ")[-1]
     assert "3/3 [00:0" in last
     assert "step/s]" in last or "s/step]" in last

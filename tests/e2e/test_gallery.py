@@ -71,7 +71,9 @@ def test_gallery(gallery: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPa
     commands = re.findall(r'\| `mutoscope generate "(.+)" --seed \d+(.*)` \|', page)
     words = len(vocabulary.shapes) + len(vocabulary.motions) + len(vocabulary.backgrounds)
     others = 2 * len(vocabulary.relations) + len(vocabulary.cameras) - 1
-    assert len(commands) == words + others + 3 + 6 + 3
-    assert ("a red circle moves left to right on a black background", " --size 64x96") in commands
+    assert len(commands) == words + others + 5 + 6 + 3
+    assert ("a red balloon moves up on a gradient background", " --size 64x96") in commands
+    fish = "a green fish moves right to left over the sea"
+    assert {(fish, " --frames 1"), (fish, " --image still.png")} <= set(commands)
     assert "Of 5 prompts, " in page
     assert page.count(" --scheduler unipc --steps 4`") == 1

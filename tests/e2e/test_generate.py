@@ -11,9 +11,13 @@ from typing import Any
 import mutoscope
 import numpy as np
 import pytest
+from mutoscope.bench.quality import similarity
+from mutoscope.engine.manifest import read_manifest
+from mutoscope.runtime.output import write_image
 from mutoscope.runtime.video import probe, read_frames
 
 pytestmark = pytest.mark.e2e
+EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 PROMPT = "a red circle moves left to right"
 Run = Callable[..., Any]
 
@@ -21,10 +25,10 @@ Run = Callable[..., Any]
 def test_main_job(run: Run, folder: Path) -> None:
     done = run("generate", PROMPT, "--seed", 7)
     assert done.code == 0
-    assert done.out.startswith("clip.mp4: 17 frames, 64x64, 12 fps, seed 7, ")
+    assert done.out.startswith("clip.mp4: 17 frames, 96x96, 12 fps, seed 7, ")
     assert sorted(p.name for p in folder.iterdir()) == ["clip.mp4", "clip.mp4.json"]
     clip = probe(folder / "clip.mp4")
-    assert (clip.codec, clip.width, clip.height, clip.frames) == ("h264", 64, 64, 17)
+    assert (clip.codec, clip.width, clip.height, clip.frames) == ("h264", 96, 96, 17)
     assert (clip.fps, clip.pix_fmt, clip.colour_space) == (12, "yuv420p", "bt709")
 
 
@@ -33,8 +37,8 @@ def test_the_circle_is_red_and_moves_right(run: Run, folder: Path) -> None:
     frames = read_frames(folder / "clip.mp4").astype(float)
     redness = np.clip(frames[..., 0] - frames[..., 1:].max(axis=-1) - 40, 0, None)
     assert redness.sum(axis=(1, 2)).min() > 0
-    centre = (redness.sum(axis=1) * np.arange(64)).sum(axis=1) / redness.sum(axis=(1, 2))
-    assert centre[-1] - centre[0] > 20
+    centre = (redness.sum(axis=1) * np.arange(96)).sum(axis=1) / redness.sum(axis=(1, 2))
+    assert centre[-1] - centre[0] > 30
 
 
 def test_record_beside_and_inside(run: Run, folder: Path) -> None:
@@ -85,7 +89,7 @@ def test_formats(
     done = run("generate", PROMPT, "--steps", 1, "-o", name, *options)
     assert done.code == 0, done.err
     clip = probe(folder / name)
-    assert (clip.codec, clip.frames, clip.width) == (codec, frames, 64)
+    assert (clip.codec, clip.frames, clip.width) == (codec, frames, 96)
     record = folder / ("clip/clip.json" if name == "clip" else f"{name}.json")
     assert json.loads(record.read_text())["output"]["codec"] == codec
 
@@ -115,6 +119,17 @@ def test_every_option(run: Run, folder: Path) -> None:
     assert (clip.width, clip.height, clip.frames, clip.fps) == (96, 64, 5, 8)
     # two latent frames of 12x8 pixels, side by side, eight times enlarged
     assert read_frames(folder / "preview.png").shape == (1, 64, 192, 3)
+
+
+def test_a_clip_begins_with_an_image(run: Run, folder: Path) -> None:
+    """Its first frame is the image, as far as the autoencoder can tell it."""
+    image = np.full((96, 96, 3), (18, 24, 72), np.uint8)
+    image[30:66, 12:48] = (225, 30, 35)
+    write_image(folder / "first.png", image)
+    done = run("generate", "it moves left to right", "--image", "first.png", "--seed", 7, "--json")
+    assert json.loads(done.out)["settings"]["image"]["name"] == "first.png"
+    first = read_frames(folder / "clip.mp4")[0]
+    assert similarity(first[None], image[None]).psnr > 20
 
 
 def test_overwrite(run: Run, folder: Path) -> None:
@@ -152,7 +167,7 @@ def test_python_api_example(folder: Path) -> None:
         with pytest.raises(mutoscope.UserError, match="clip.mp4 exists"):
             clip.save("clip.mp4")
         straight = pipe(PROMPT, seed=7, steps=2, output="straight.mp4")
-    assert clip.frames.shape == straight.frames.shape == (17, 64, 64, 3)
+    assert clip.frames.shape == straight.frames.shape == (17, 96, 96, 3)
     assert (folder / "clip.mp4").stat().st_size > 0
     # what went straight to the file comes back through its lossy codec
     error = np.mean((clip.frames.astype(float) - straight.frames) ** 2)
@@ -165,8 +180,9 @@ def style(folder: Path) -> Path:
     from safetensors.numpy import save_file
 
     rng = np.random.default_rng(0)
+    width = read_manifest(EMBEDDED)[0].denoiser.hidden_size
     pair = {
-        "transformer.proj_out.lora_A.weight": rng.standard_normal((4, 160), np.float32),
+        "transformer.proj_out.lora_A.weight": rng.standard_normal((4, width), np.float32),
         "transformer.proj_out.lora_B.weight": rng.standard_normal((64, 4), np.float32) / 20,
     }
     save_file(pair, folder / "style.safetensors", {"author": "a \x1b[31mtest"})

@@ -75,16 +75,22 @@ def bundle(folder: Path) -> Path:
         ),
         ([PROMPT, "--bundle", "none"], "no bundle at none: there is no such folder"),
         ([PROMPT, "--preview", "x.jpg"], "x.jpg: a preview is a .png"),
-        (
-            [PROMPT, "--image", "first.png"],
-            "the bundle mini-wan makes clips from text alone; an image needs a bundle of an ",
-        ),
+        ([PROMPT, "--image", "first.png"], "there is no image at first.png"),
     ],
 )
 def test_generate(run: Run, folder: Path, arguments: list[Any], told: str) -> None:
     done = run("generate", *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.error.startswith(told.replace("EMBEDDED", str(EMBEDDED)))
+    assert list(folder.iterdir()) == []
+
+
+def test_an_image_for_a_bundle_that_takes_none(run: Run, folder: Path, bundle_folder: Path) -> None:
+    done = run("generate", PROMPT, "--image", "first.png", "--bundle", bundle_folder)
+    assert done.code == 2
+    assert done.error.startswith(
+        "the bundle null makes clips from text alone; an image needs a bundle of an "
+    )
     assert list(folder.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mutoscope.engine import Bundle, EngineOptions, Sessions, open_graph
 from mutoscope.engine.lora import check_loras, merge, open_loras
+from mutoscope.engine.manifest import read_manifest
 from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.open import find_backend
 from mutoscope.errors import BundleError, UserError
@@ -23,6 +24,8 @@ from .conftest import BFloat16, to_bytes
 ROOT = Path(mutoscope.__file__).parent
 EMBEDDED = ROOT / "models" / "mini-wan"
 CHECKPOINT = ROOT / "tests" / "data" / "mini-wan" / "transformer"
+DENOISER = read_manifest(EMBEDDED)[0].denoiser
+WIDTH = DENOISER.hidden_size
 RANK = 3
 Tensors = dict[str, Any]
 Write = Callable[..., Path]
@@ -34,8 +37,8 @@ MODULES = {
     "blocks.5.attn2.to_k": ("blocks.5.cross_attn.k", ".transposed.half"),
     "blocks.0.ffn.net.0.proj": ("blocks.0.ffn.0", ".transposed.half"),
     "blocks.0.ffn.net.2": ("blocks.0.ffn.2", ".transposed.half"),
-    "condition_embedder.time_embedder.linear_2": ("time_embedding.2", ".half"),
-    "condition_embedder.time_proj": ("time_projection.1", ".half"),
+    "condition_embedder.time_embedder.linear_2": ("time_embedding.2", ".transposed.half"),
+    "condition_embedder.time_proj": ("time_projection.1", ".transposed.half"),
     "condition_embedder.text_embedder.linear_1": ("text_embedding.0", ".transposed.half"),
     "patch_embedding": ("patch_embedding", ".half"),
     "proj_out": ("head.head", ".transposed.half"),
@@ -77,7 +80,7 @@ def product(up: np.ndarray, down: np.ndarray) -> np.ndarray:
 def as_exported(name: str, weight: np.ndarray) -> np.ndarray:
     """A weight as the graph holds it: even rows of each rotary head first, transposed."""
     if ".attn1.to_q" in name or ".attn1.to_k" in name or ".attn1.norm_" in name:
-        heads = weight.reshape(5, 32, *weight.shape[1:])
+        heads = weight.reshape(DENOISER.heads, -1, *weight.shape[1:])
         weight = np.concatenate([heads[:, ::2], heads[:, 1::2]], 1).reshape(weight.shape)
     return weight.T if name.endswith(".transposed.half") else weight
 
@@ -216,7 +219,7 @@ def feeds() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {
         "hidden_states": rng.standard_normal((1, 16, 1, 4, 6), np.float32),
-        "timestep": np.array([300], np.float32),
+        "timestep": np.array([[300]], np.float32),
         "encoder_hidden_states": rng.standard_normal((1, 5, 128), np.float32),
     }
 
@@ -224,7 +227,7 @@ def feeds() -> dict[str, np.ndarray]:
 def test_sessions_take_changed_loras(embedded: Bundle, write_lora: Write, weights: Tensors) -> None:
     """A scale of 0 is the model itself, bit for bit; a change of LoRAs is a change of sessions."""
     up, down = factors(weights["blocks.1.attn1.to_q.weight"])
-    key, bias = "transformer.blocks.1.attn1.to_q", np.full(160, 0.1, np.float32)
+    key, bias = "transformer.blocks.1.attn1.to_q", np.full(WIDTH, 0.1, np.float32)
     path = write_lora(
         {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up, f"{key}.diff_b": bias}
     )
@@ -250,7 +253,7 @@ def test_what_loras_do_not_change_stays_open(embedded: Bundle, write_lora: Write
         assert sessions("denoiser") is not opened["denoiser"]
 
 
-DOWN, UP = np.zeros((RANK, 160), np.float32), np.zeros((64, RANK), np.float32)
+DOWN, UP = np.zeros((RANK, WIDTH), np.float32), np.zeros((64, RANK), np.float32)
 KEY = "transformer.proj_out"
 PAIR = {f"{KEY}.lora_A.weight": DOWN, f"{KEY}.lora_B.weight": UP}
 NAN = np.full((64, RANK), np.nan, np.float16)
@@ -260,7 +263,7 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
         {f"{KEY}.lora_A.weight": np.zeros((RANK, 1536), np.float32), f"{KEY}.lora_B.weight": UP},
         (
             "PATH is for another model: 'transformer.proj_out.lora_A.weight' has the shape "
-            "[3, 1536], here it would have to be [3, 160]"
+            f"[3, 1536], here it would have to be [3, {WIDTH}]"
         ),
     ),
     "factors of two ranks": (
@@ -278,10 +281,13 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
         ),
     ),
     "an unknown layer": (
-        {f"transformer.blocks.6.attn1.to_q.{part}": DOWN for part in ("diff", "diff_b")},
+        {
+            f"transformer.blocks.{DENOISER.layers}.attn1.to_q.{part}": DOWN
+            for part in ("diff", "diff_b")
+        },
         (
-            "PATH changes 'transformer.blocks.6.attn1.to_q', which this model lacks (nearest: "
-            "'transformer.blocks."
+            f"PATH changes 'transformer.blocks.{DENOISER.layers}.attn1.to_q', which this model "
+            "lacks (nearest: 'transformer.blocks."
         ),
     ),
     "image-to-video": (
@@ -297,7 +303,7 @@ REFUSED: dict[str, tuple[Tensors, str]] = {
         ),
     ),
     "a bias that is not there": (
-        {"transformer.blocks.0.attn1.norm_q.diff_b": np.zeros(160, np.float32)},
+        {"transformer.blocks.0.attn1.norm_q.diff_b": np.zeros(WIDTH, np.float32)},
         "PATH changes 'transformer.blocks.0.attn1.norm_q', which this model lacks",
     ),
     "one half of a pair": (
@@ -386,6 +392,7 @@ def test_damaged_metadata(embedded: Bundle, write_lora: Write, metadata: str, to
 
 WHOLE = to_bytes(PAIR)
 HEADER = len(WHOLE) - DOWN.nbytes - UP.nbytes
+SHAPE = b"[3, %d]" % WIDTH
 
 
 @pytest.mark.parametrize(
@@ -398,8 +405,8 @@ HEADER = len(WHOLE) - DOWN.nbytes - UP.nbytes
         WHOLE + b"more",
         b"\xff" * 8 + WHOLE[8:],
         b"PK\x03\x04 a pickle in a zip archive",
-        WHOLE.replace(b"[3, 160]", b"[3, 161]"),
-        WHOLE.replace(b"[3, 160]", b"[3,-160]"),
+        WHOLE.replace(SHAPE, b"[3, %d]" % (WIDTH + 1)),
+        WHOLE.replace(SHAPE, b"[3,-%d]" % WIDTH),
         WHOLE.replace(b'"data_offsets": [0,', b'"data_offsets": [4,'),
     ],
     ids=["empty", "no length", "half a header", "cut short", "too long", "endless header", "pickle",
@@ -488,8 +495,9 @@ def test_heads_that_do_not_fit(tmp_path: Path, write_lora: Write) -> None:
     whole = json.loads((folder / "bundle.json").read_text())
     whole["denoiser"]["heads"] = 7
     (folder / "bundle.json").write_text(json.dumps(whole))
-    delta = np.zeros(160, np.float32)
-    with pytest.raises(BundleError, match="tells of heads of 22 channels, which do not divide 160"):
+    delta = np.zeros(WIDTH, np.float32)
+    told = f"tells of heads of {WIDTH // 7} channels, which do not divide {WIDTH}"
+    with pytest.raises(BundleError, match=told):
         merged(Bundle.open(folder), write_lora({"transformer.blocks.0.attn1.to_q.diff_b": delta}))
 
 

@@ -35,7 +35,7 @@ def feeds() -> dict[str, Any]:
     random = np.random.default_rng(0)
     return {
         "hidden_states": random.normal(size=(1, 16, 2, 4, 6)).astype(np.float32),
-        "timestep": np.full(1, 500, np.float32),
+        "timestep": np.full((1, 2), 500, np.float32),
         "encoder_hidden_states": random.normal(size=(1, 512, 128)).astype(np.float32),
     }
 
@@ -54,7 +54,7 @@ def test_outputs_stay_on_the_device_and_go_in_again(on_cpu: CpuStream) -> None:
         assert np.asarray(first).tobytes() == np.asarray(wanted).tobytes()
         on_cpu.calls.clear()
         second = session.run({**given, "hidden_states": first})["sample"]
-        assert on_cpu.calls == ["upload 4", "upload 262144"]
+        assert on_cpu.calls == ["upload 8", "upload 262144"]
         wanted = plain.run({**given, "hidden_states": wanted})["sample"]
         assert np.asarray(second).tobytes() == np.asarray(wanted).tobytes()
 

@@ -231,7 +231,7 @@ def test_the_trained_autoencoder_rebuilds_held_out_clips() -> None:
     from mutoscope.export.mini.recipe import SHAPES
     from mutoscope.export.mini.vae import psnr, reconstruct
 
-    vae = diffusers.AutoencoderKLWan.from_pretrained(DATA / "mini-vae" / "vae")
+    vae = diffusers.AutoencoderKLWan.from_pretrained(DATA / "mini-wan" / "vae")
     clips = held_out_clips(6, SHAPES[0])[0]
     # 28.9 dB over 48 clips (docs/training.md); these six differ by 2 dB either way
     assert psnr(clips, reconstruct(vae, clips)).mean() > 26

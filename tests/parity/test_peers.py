@@ -67,7 +67,7 @@ def check_engines(engines: dict[str, Any]) -> None:
 @pytest.mark.parametrize("part", ["denoiser", "text", "vae"])
 def test_the_models(setting: Setting, part: str) -> None:
     found = parts.PARTS[part](setting)
-    left_out = {"vae": ("int8", "compiled")}.get(part, ())
+    left_out = {"vae": ("int8", "compiled"), "text": (OURS_INT8,)}.get(part, ())
     wanted = [name for name in ENGINES if not name.endswith(left_out)]
     assert list(found["engines"]) == wanted
     check_engines(found["engines"])
@@ -78,7 +78,8 @@ def test_whole_clips(setting: Setting) -> None:
     found = parts.PARTS["clip"](setting)
     assert found["what"] == "embedded model, 48x32x5, 2 steps"
     assert list(found["engines"]) == ENGINES
-    assert found["engines"][OURS]["psnr_db"] >= 50
+    psnr_db = found["engines"][OURS]["psnr_db"]
+    assert psnr_db is None or psnr_db >= 50  # none: the same frames
 
 
 def test_growth(setting: Setting) -> None:
@@ -142,7 +143,7 @@ def test_checkpoints_can_be_exported(tmp_path: Path, model: str) -> None:
 
 def test_a_step_is_faster_than_diffusers(setting: Setting) -> None:
     """Measured in turn, so that a busy machine slows both."""
-    size = Size(64, 64, 17)
+    size = Size(96, 96, 17)
     both = [e for e in parts.denoisers(setting, size) if e.name in ("diffusers fp32", OURS)]
     found = contest(both, repetitions=15)
     assert median(found[OURS]) <= SLOWEST * median(found["diffusers fp32"])

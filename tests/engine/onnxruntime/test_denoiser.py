@@ -14,6 +14,7 @@ from mutoscope.engine.backends.onnxruntime import attention, open_changed, open_
 from mutoscope.engine.backends.onnxruntime.padding import shorten
 from mutoscope.engine.backends.onnxruntime.prompt import split
 from mutoscope.engine.backends.onnxruntime.rewrite import Parts, rewrite
+from mutoscope.engine.manifest import read_manifest
 from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.session import Session
 from mutoscope.errors import MutoscopeError
@@ -21,12 +22,13 @@ from mutoscope.errors import MutoscopeError
 pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 
 OPTIONS = EngineOptions(threads=1)
-LAYERS = 6
+EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
+SPEC = read_manifest(EMBEDDED)[0].denoiser
 
 
 @pytest.fixture(scope="module")
 def embedded() -> Bundle:
-    return Bundle.open(Path(mutoscope.__file__).parent / "models" / "mini-wan")
+    return Bundle.open(EMBEDDED)
 
 
 def in_parts(bundle: Bundle) -> Parts:
@@ -41,9 +43,10 @@ def feeds(
     batch: int = 1, size: tuple[int, int, int] = (2, 4, 6), tokens: int = 5, seed: int = 0
 ) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
+    times = np.linspace(200, 900, batch * size[0], dtype=np.float32)
     return {
         "hidden_states": rng.standard_normal((batch, 16, *size), np.float32),
-        "timestep": np.linspace(200, 900, batch, dtype=np.float32),
+        "timestep": times.reshape(batch, -1),
         "encoder_hidden_states": rng.standard_normal((batch, tokens, 128), np.float32),
     }
 
@@ -51,20 +54,21 @@ def feeds(
 def test_attention_takes_few_nodes(embedded: Bundle) -> None:
     nodes = in_parts(embedded).step.graph.node
     kinds = Counter(node.op_type for node in nodes)
-    assert kinds["Attention"] == kinds["RotaryEmbedding"] == 2 * LAYERS
+    assert kinds["Attention"] == kinds["RotaryEmbedding"] == 2 * SPEC.layers
     assert kinds["Transpose"] == 2  # into patches, and back
     assert len(nodes) < 0.8 * len(OnnxFile(embedded, "denoiser").model.graph.node)
 
 
 def test_wide_attention_goes_in_blocks(embedded: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "WIDE", 160)
+    monkeypatch.setattr(attention, "WIDE", SPEC.hidden_size)
     kinds = Counter(node.op_type for node in in_parts(embedded).step.graph.node)
-    assert kinds["MultiHeadAttention"] == kinds["Attention"] == LAYERS  # to itself, to the prompt
+    to_itself, to_the_prompt = kinds["MultiHeadAttention"], kinds["Attention"]
+    assert to_itself == to_the_prompt == SPEC.layers
 
 
 def test_keys_and_values_of_the_prompt_are_apart(embedded: Bundle) -> None:
     parts = in_parts(embedded)
-    assert len(parts.between) == 2 * LAYERS
+    assert len(parts.between) == 2 * SPEC.layers
     assert [tensor.name for tensor in parts.prompt.graph.input] == ["encoder_hidden_states"]
     held = [
         {tensor.name for tensor in part.graph.initializer} for part in (parts.prompt, parts.step)
@@ -172,7 +176,7 @@ def test_what_is_not_as_exported_stays(embedded: Bundle) -> None:
     masked, watched, *_ = (node for node in model.graph.node if node.op_type == "Attention")
     masked.input.append("mask")
     model.graph.output.add(name=watched.output[0])
-    attention.fuse(model, heads=5, in_blocks=False)
+    attention.fuse(model, heads=SPEC.heads, in_blocks=False)
     left = [
         node.output[0]
         for node in model.graph.node
