@@ -11,6 +11,9 @@ from .denoiser import load_text, load_vae
 from .samples import pipeline
 from .workplace import Workplace
 
+TOKENIZER_CLASSES = "TokenizersBackend", "PreTrainedTokenizerFast"
+"""Of one class: its name since transformers 5, and the one that older versions know too."""
+
 
 def assemble(
     workplace: Workplace, denoiser: Any, folder: Path, *, terminal: float | None = None
@@ -30,6 +33,8 @@ def assemble(
         module.register_to_config(_name_or_path="")  # else the folder it was read from
     made = pipeline(vae, text_encoder, tokenizer, denoiser, terminal=terminal)
     made.save_pretrained(folder)
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace(*TOKENIZER_CLASSES))
 
 
 def _halve(module: nn.Module) -> None:
