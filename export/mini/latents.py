@@ -149,7 +149,9 @@ def _write(
 def write_statistics(vae: Any, shards: Path, folder: Path) -> None:
     """Write what latents are like; an autoencoder's own mean and deviation, where it has them."""
     mean, std = _own(vae) or _measure(shards)
-    found = Statistics(mean, std, _importance(vae, std, _read(shard_files(shards)[0])[0]))
+    means = [_read(path)[0] for path in shard_files(shards)[:1]]
+    importance = _importance(vae, std, means[0]) if means else [1.0] * len(std)
+    found = Statistics(mean, std, importance)
     write_whole(folder / STATISTICS, json.dumps(asdict(found)).encode())
 
 
