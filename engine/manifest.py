@@ -24,6 +24,8 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
 DENOISERS = ("denoiser", "denoiser_2")
 """The graphs of a bundle that predict velocities: one, or two where it has two experts."""
+PROMPT, IMAGE = "encoder_hidden_states", "encoder_hidden_states_image"
+"""Inputs of a denoiser that stay as they are from step to step: embeddings of both."""
 TEXT_ENCODER = "text_encoder"
 DECODERS = ("vae_decoder_first", "vae_decoder_next")
 """The graphs that turn latents into frames: the first latent frame, and each later one."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Sessions
-from ..engine.manifest import Manifest
+from ..engine.manifest import IMAGE, Manifest
 from ..kernels.frames import from_rgb8
 from ..kernels.latents import normalize
 from . import vae
@@ -22,8 +22,6 @@ from .arithmetic import A, Arithmetic
 from .image import Image, cover
 
 Array = NDArray[np.float32]
-EMBEDDING = "encoder_hidden_states_image"
-"""The denoiser's input for an embedding of the image, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Conditioning(Generic[A]):
         """The denoiser's inputs for latents of one clip, but for the text."""
         hidden = latents if self.beside is None else arithmetic.join(latents, self.beside)
         feeds = {"hidden_states": hidden, "timestep": self.timesteps(timestep, latents)}
-        return feeds if self.embedding is None else {**feeds, EMBEDDING: self.embedding}
+        return feeds if self.embedding is None else {**feeds, IMAGE: self.embedding}
 
     def timesteps(self, timestep: np.float32, latents: Any) -> Array:
         """The denoiser's input for a batch of latents: float32 (batch,) or (batch, frames)."""
@@ -68,7 +66,7 @@ class Conditioning(Generic[A]):
 def graphs_for_image(manifest: Manifest, frames: int) -> tuple[str, ...]:
     """The graphs that an image needs, for a clip of so many frames."""
     beside = manifest.denoiser.image == "channels"
-    embedded = any(spec.name == EMBEDDING for spec in manifest.graphs["denoiser"].inputs)
+    embedded = any(spec.name == IMAGE for spec in manifest.graphs["denoiser"].inputs)
     return (
         "vae_encoder_first",
         *(("vae_encoder_next",) if beside and frames > 1 else ()),

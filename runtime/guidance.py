@@ -10,14 +10,13 @@ from typing import Any, Generic
 import numpy as np
 
 from ..engine import Session
-from ..engine.manifest import Manifest
+from ..engine.manifest import PROMPT, Manifest
 from .arithmetic import A, Arithmetic, Prediction
 from .conditioning import Conditioning
 from .experts import Expert
 
-TEXT = "encoder_hidden_states"
 TIMESTEP = "timestep"
-"""Names of the denoiser's inputs; timesteps stay on the host."""
+"""The denoiser's input for timesteps, which stay on the host."""
 
 
 @dataclass
@@ -44,10 +43,10 @@ class GuidedDenoiser(Generic[A]):
         """Of latents (1, channels, frames, height, width)."""
         expert = self.expert(timestep)
         feeds = self.conditioning.feeds(latents, timestep, self.arithmetic)
-        told = {**feeds, TEXT: self.prompt}
+        told = {**feeds, PROMPT: self.prompt}
         if self.negative is None or not expert.guided:
             return Prediction(_predict(expert.session, told))
-        untold = {**feeds, TEXT: self.negative}
+        untold = {**feeds, PROMPT: self.negative}
         if self.batched:
             both = _predict(expert.session, self._batch(told, untold))
             return Prediction(*self.arithmetic.halves(both), expert.scale)
@@ -77,7 +76,7 @@ def working_memory(manifest: Manifest, latent_shape: tuple[int, ...]) -> int:
     """Bytes that one prediction needs beside the weights, in float32, roughly and from above.
 
     Counts a block's widest moment: eight tensors of the hidden size, the feed-forward's inner one,
-    and the attention scores, which ONNX Runtime's CPU kernel holds twice.
+    and the attention scores twice, as if all were held, which not every engine does.
     """
     size = manifest.denoiser
     tokens = math.prod(latent_shape[2:]) // math.prod(manifest.latents.patch_size)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import MutoscopeError
-from ..backends.onnxruntime.padding import BIAS, TEXT
+from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
-from ..manifest import DENOISERS
+from ..manifest import DENOISERS, PROMPT
 from ..onnx_file import parse
 from ..session import axis_length
 from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
@@ -54,8 +54,8 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
         spec.name: Value(tuple(axis_length(axis, axes) for axis in spec.shape), CODES[spec.dtype])
         for spec in bundle.graph(name).inputs
     }
-    if TEXT in inputs:  # a padded prompt is the most
-        batch, tokens, *_ = inputs[TEXT].shape
+    if PROMPT in inputs:  # a padded prompt is the most
+        batch, tokens, *_ = inputs[PROMPT].shape
         inputs[BIAS] = Value((batch, 1, 1, tokens), FLOAT)
     try:
         values = infer(graph, inputs)

@@ -23,7 +23,7 @@ from .clips import as_video, draw, foreground, latent_foreground, proportionate
 from .journal import Journal
 from .recipe import SPATIAL, Budget, ClipShape
 from .state import Clock
-from .whole import encode_whole
+from .whole import decode_whole, encode_whole
 from .workplace import Workplace, read_json
 
 STAGE = "latents"
@@ -166,12 +166,12 @@ def _importance(vae: Any, std: Sequence[float], means: Tensor) -> list[float]:
     clean = means[:MEASURED].float().to(vae.device)
     noise = torch.randn(clean[:, 0].shape, generator=torch.Generator().manual_seed(0))
     with torch.autocast(vae.device.type, torch.bfloat16):
-        pixels = vae.decode(clean).sample.float()
+        pixels = decode_whole(vae, clean)
         moved = []
         for channel, deviation in enumerate(std):
             disturbed = clean.clone()
             disturbed[:, channel] += DISTURBANCE * deviation * noise.to(clean.device)
-            moved.append(((vae.decode(disturbed).sample.float() - pixels) ** 2).mean().item())
+            moved.append(((decode_whole(vae, disturbed) - pixels) ** 2).mean().item())
     shares = np.array(moved) / np.mean(moved)
     return [float(share) for share in shares.clip(min=LEAST).round(4)]
 

@@ -205,6 +205,41 @@ def test_shapes_of_shards_follow_their_shares() -> None:
         assert abs(names.count(shape.name) - 100 * shape.share) <= 1
 
 
+def test_images_are_a_share_of_the_batches() -> None:
+    """Four in five where that is asked for, among clips of one size and of another."""
+    from mutoscope.export.mini.denoiser import CaptionedLatents
+    from mutoscope.export.mini.latents import Latents
+    from mutoscope.export.mini.recipe import ClipShape
+
+    nothing = torch.empty(0)
+    shapes = (ClipShape(96, 96, 17, 0.6), ClipShape(64, 96, 17, 0.2), ClipShape(96, 96, 1, 0.2))
+    latents = [Latents(shape, nothing, nothing, []) for shape in shapes]
+
+    def shares(chosen: list[Latents], images: float | None) -> list[float]:
+        data = CaptionedLatents(chosen, None, 24, 0.1, 0.25, seed=0, images=images)
+        return [round(float(share), 6) for share in data._shares()]
+
+    assert shares(latents, None) == [0.6, 0.2, 0.2]
+    assert shares(latents, 0.8) == [0.15, 0.05, 0.8]
+    assert shares(latents[:2], 0.8) == [0.75, 0.25]
+    assert shares(latents[2:], 0.8) == [1.0]
+
+
+def test_a_channel_counts_as_it_moves_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels of which one channel gives nothing, one little, and one nearly all."""
+    from types import SimpleNamespace
+
+    from mutoscope.export.mini import latents
+
+    gains = torch.tensor([0.0, 0.5, 2.0])[:, None, None, None]
+    monkeypatch.setattr(latents, "decode_whole", lambda vae, x: (gains * x).sum(1))
+    vae = SimpleNamespace(device=torch.device("cpu"))
+    means = torch.randn(4, 3, 2, 5, 5, generator=torch.Generator().manual_seed(1))
+    nothing, little, most = latents._importance(vae, [1.0, 1.0, 2.0], means)
+    assert nothing == little == latents.LEAST  # 0 and .045 of the mean
+    assert most == pytest.approx(3 * 16 / 16.25, abs=1e-3)
+
+
 def test_crops_hold_an_object_most_often() -> None:
     from mutoscope.export.mini.clips import Crops, foreground
     from mutoscope.export.mini.recipe import SHAPES

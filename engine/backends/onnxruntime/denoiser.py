@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from ...bundle import Bundle
 from ...lora import Merged
-from ...manifest import GraphSpec
+from ...manifest import PROMPT, GraphSpec
 from ...onnx_file import parse
 from ...open import EngineOptions
 from ...session import Tensor
-from .padding import BIAS, TEXT, shorten
+from .padding import BIAS, shorten
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
 
@@ -52,7 +52,7 @@ class DenoiserSession(OnnxRuntimeSession):
                 return made
         given, bias = dict(prompt), {}
         if self._padded:
-            given[TEXT], bias[BIAS] = shorten(prompt[TEXT])
+            given[PROMPT], bias[BIAS] = shorten(prompt[PROMPT])
         made = {**self._compute(self._prompt, given, self._between), **bias}
         copies = {name: array.copy() for name, array in prompt.items()}
         self._kept = [(copies, made), *self._kept][:KEPT]

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...manifest import PROMPT
 from .wiring import Wiring, number
 
-TEXT = "encoder_hidden_states"
-"""The input that is padded, (batch, tokens, channels)."""
-
-BIAS = "encoder_hidden_states.bias"
-"""What is added to the scores of its tokens, (batch, 1, 1, tokens)."""
+BIAS = f"{PROMPT}.bias"
+"""What is added to the scores of the prompt's tokens, (batch, 1, 1, tokens)."""
 
 MASK = f"{BIAS}.mask"
 PRODUCTS = {"DynamicQuantizeMatMul", "MatMul", "MatMulNBits"}
@@ -40,7 +38,7 @@ def attend_with_bias(step: Any, prompt: Any) -> bool:
         and values of attention alone.
     """
     made = _token_by_token(prompt)
-    nodes = [node for node in step.graph.node if (made | {TEXT}).intersection(node.input)]
+    nodes = [node for node in step.graph.node if (made | {PROMPT}).intersection(node.input)]
     if not nodes or not all(_attends(node, made) for node in nodes):
         return False
     if any(output.name in _reached(prompt) - made for output in prompt.graph.output):
@@ -84,14 +82,14 @@ def shorten(text: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
 def _token_by_token(prompt: Any) -> set[str]:
     """What is made of each token of the text alone."""
     constant = {tensor.name for tensor in prompt.graph.initializer}
-    made = {TEXT}
+    made = {PROMPT}
     for node in prompt.graph.node:
         names = [name for name in node.input if name]
         if names and constant.issuperset(names):
             constant.update(node.output)
         elif _is_by_token(node.op_type, names, made, constant):
             made.update(node.output)
-    return made - {TEXT}
+    return made - {PROMPT}
 
 
 def _is_by_token(op: str, names: list[str], made: set[str], constant: set[str]) -> bool:
@@ -104,7 +102,7 @@ def _is_by_token(op: str, names: list[str], made: set[str], constant: set[str]) 
 
 def _reached(prompt: Any) -> set[str]:
     """All that depends on the text."""
-    reached = {TEXT}
+    reached = {PROMPT}
     for node in prompt.graph.node:
         if reached.intersection(node.input):
             reached.update(node.output)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from ...manifest import IMAGE, PROMPT
 from ...onnx_file import useful
 
-INPUTS = frozenset({"encoder_hidden_states", "encoder_hidden_states_image"})
-"""Inputs of a denoiser that stay as they are from step to step."""
 
-
-def split(model: Any, known: Collection[str] = INPUTS) -> tuple[Any, Any, list[str]] | None:
+def split(
+    model: Any, known: Collection[str] = (PROMPT, IMAGE)
+) -> tuple[Any, Any, list[str]] | None:
     """Cut a graph in two.
 
     Args:
