@@ -115,6 +115,12 @@ REQUEST = [
     _option("--scheduler", metavar="NAME", help="euler, unipc or dpmpp-2m."),
     _option("--shift", type=float, help="Of the sigmas; more spends more steps on noise."),
     _option(
+        "--shift-terminal",
+        type=float,
+        metavar="SIGMA",
+        help="Euler's last sigma before 0, e.g. 0.4 for denoisers of four steps.",
+    ),
+    _option(
         "--vae-tile",
         type=int,
         metavar="PIXELS",
@@ -185,6 +191,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "seed",
         "scheduler",
         "shift",
+        "shift_terminal",
         "vae_tile",
         "image",
     )

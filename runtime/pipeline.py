@@ -127,9 +127,11 @@ class Pipeline(Closing):
             positive = self._embed(settings.prompt, account)
             negative = self._embed(settings.negative_prompt, account) if settings.guided else None
             self.sessions.done(TEXT_ENCODER)
-        published = self.bundle.manifest.scheduler
         scheduler = get_scheduler(
-            settings.scheduler, settings.shift, published.train_timesteps, published.shift_terminal
+            settings.scheduler,
+            settings.shift,
+            self.bundle.manifest.scheduler.train_timesteps,
+            settings.shift_terminal,
         )
         schedule = scheduler.schedule(settings.steps)
         guided = schedule.within(settings.guidance_interval)

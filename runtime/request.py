@@ -46,6 +46,8 @@ class Request:
         seed: of the initial noise; by default another one each time.
         scheduler: `euler`, `unipc` or `dpmpp-2m`.
         shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
+        shift_terminal: Euler's last sigma before 0, to which the others are stretched; for
+            denoisers of few steps.
         vae_tile: the side in pixels of the tiles that frames are decoded in; less memory for large
             ones. By default 0: whole frames.
         latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
@@ -69,6 +71,7 @@ class Request:
     seed: int | None = None
     scheduler: str | None = None
     shift: float | None = None
+    shift_terminal: float | None = None
     vae_tile: int | None = None
     latents: NDArray[np.float32] | None = None
     image: str | os.PathLike[str] | NDArray[np.uint8] | None = None
@@ -92,7 +95,8 @@ class Settings:
     """A request with every value settled, and checked against a bundle.
 
     The attributes are those of `Request`, the image cut to the frame's size, and `latent_shape`:
-    (1, channels, frames, height, width). `guidance_scale_2` is `None` where there is one denoiser.
+    (1, channels, frames, height, width). `guidance_scale_2` is `None` where there is one denoiser,
+    `shift_terminal` where sigmas are not stretched.
     """
 
     prompt: str
@@ -109,6 +113,7 @@ class Settings:
     seed: int
     scheduler: str
     shift: float
+    shift_terminal: float | None
     vae_tile: int
     latents: NDArray[np.float32] | None
     image: Image | None
@@ -131,8 +136,9 @@ class Settings:
         arrays = {"latents", "latent_shape", "image"}
         names = [field.name for field in dataclasses.fields(self) if field.name not in arrays]
         settings = {name: getattr(self, name) for name in names}
-        if self.guidance_scale_2 is None:
-            del settings["guidance_scale_2"]
+        for name in ("guidance_scale_2", "shift_terminal"):
+            if settings[name] is None:
+                del settings[name]
         if self.image is not None:
             settings["image"] = self.image.record()
         if self.latents is None:
@@ -150,6 +156,7 @@ def settle(request: Request, manifest: Manifest) -> Settings:
     given = {k: v for k, v in vars(request).items() if v is not None}
     asked = {**_defaults(manifest), **given}
     guidance = checks.number("guidance_scale", asked["guidance_scale"], 0, 100)
+    scheduler = _scheduler(asked["scheduler"])
     width, height, frames = check_size(manifest, asked["width"], asked["height"], asked["frames"])
     shape = latent_shape(manifest, width, height, frames)
     return Settings(
@@ -165,8 +172,9 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         guidance_interval=checks.interval("guidance_interval", asked["guidance_interval"], 0, 1),
         step_cache=checks.number("step_cache", asked["step_cache"], 0, 10),
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
-        scheduler=_scheduler(asked["scheduler"]),
+        scheduler=scheduler,
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
+        shift_terminal=_terminal(request, manifest, scheduler),
         vae_tile=_tile(asked["vae_tile"], manifest),
         latents=_latents(request.latents, shape),
         image=_image(request.image, manifest, width, height),
@@ -224,6 +232,16 @@ def check_prompt(value: Any) -> str:
     if not clean(prompt):
         raise UserError('the prompt is empty; say what to show, e.g. "a red circle moves up"')
     return prompt
+
+
+def _terminal(request: Request, manifest: Manifest, scheduler: str) -> float | None:
+    given = request.shift_terminal
+    if scheduler == "euler":
+        wanted = manifest.scheduler.shift_terminal if given is None else given
+        return None if wanted is None else checks.number("shift_terminal", wanted, 0.001, 0.999)
+    if given is not None:
+        raise UserError(f"shift_terminal is for the scheduler euler, not for {scheduler}")
+    return None
 
 
 def _scheduler(name: Any) -> str:

@@ -59,8 +59,14 @@ class Quality:
             f"{self.bundle} {self.precision} on {self.backend}, {s['scheduler']}, "
             f"{s['steps']} steps, guidance {s['guidance_scale']:g} "
             f"in {interval(s['guidance_interval'])}, "
-            f"step cache {s['step_cache']:g}, shift {s['shift']:g}"
+            f"step cache {s['step_cache']:g}, shift {self.shift}"
         )
+
+    @property
+    def shift(self) -> str:
+        """The shift of the sigmas, and where they end if they are stretched: "3 to 0.4"."""
+        shift, terminal = self.settings["shift"], self.settings["shift_terminal"]
+        return f"{shift:g}" if terminal is None else f"{shift:g} to {terminal:g}"
 
     @property
     def loop_seconds(self) -> float:

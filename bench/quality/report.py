@@ -98,7 +98,7 @@ def _cells(found: Quality, asked: tuple[str, ...]) -> tuple[str, ...]:
     cells = [
         found.bundle, found.precision, found.backend, s["scheduler"], f"{s['steps']}",
         f"{s['guidance_scale']:g}", interval(s["guidance_interval"]), f"{s['step_cache']:g}",
-        f"{s['shift']:g}", f"{found.loop_seconds:.3f}", f"{found.seconds:.3f}",
+        found.shift, f"{found.loop_seconds:.3f}", f"{found.seconds:.3f}",
     ]  # fmt: skip
     if alike and worst:
         cells += [f"{_decibel(alike)} ({_decibel(worst)})", f"{alike.ssim:.4f} ({worst.ssim:.4f})"]

@@ -38,7 +38,7 @@ def group() -> None:
     "--from",
     "checkpoint",
     type=click.Path(path_type=Path),
-    help="A checkpoint, or a part of one, to begin with: for all, vae, distill, lora.",
+    help="A checkpoint, or a part of one, to begin with: for all, vae, decoder, distill, lora.",
 )
 @click.option(
     "--compile", "compiled", is_flag=True, help="Compile the networks: a few minutes, then faster."
@@ -53,7 +53,7 @@ def train_command(
     checkpoint: Path | None,
     compiled: bool,
 ) -> None:
-    """Train STAGE: vae, text, latents, dit, checkpoint, or all of these.
+    """Train STAGE: vae, text, latents, decoder, dit, checkpoint, or all of these.
 
     From the trained denoiser go out: distill (four steps without guidance), lora (a style).
 
@@ -82,8 +82,22 @@ def train_command(
 @click.option("--prompts", type=click.IntRange(1), default=208, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--guidance", type=click.FloatRange(0), default=4.0, show_default=True)
+@click.option(
+    "--shift-terminal",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SIGMA",
+    help="The last sigma before 0, e.g. 0.4 for four steps.",
+)
+@click.option("--lora", type=click.Path(path_type=Path), help="Added to the denoiser.")
 def evaluate_command(
-    checkpoint: Path, target: Path, device: str, prompts: int, steps: int, guidance: float
+    checkpoint: Path,
+    target: Path,
+    device: str,
+    prompts: int,
+    steps: int,
+    guidance: float,
+    shift_terminal: float | None,
+    lora: Path | None,
 ) -> None:
     """Measure CHECKPOINT on held-out prompts; writes table, records and a sheet into TARGET.
 
@@ -96,8 +110,8 @@ def evaluate_command(
     quiet()
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
-        sampling = Sampling(prompts, SHAPES[0], steps, guidance)
-        click.echo(evaluate(checkpoint, target, sampling, _device(device)))
+        sampling = Sampling(prompts, SHAPES[0], steps, guidance, shift_terminal)
+        click.echo(evaluate(checkpoint, target, sampling, _device(device), lora))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,15 +11,22 @@ from .workplace import Workplace
 
 PARTS = {
     "vae": ("vae",),
+    "decoder": ("vae",),
     "text": ("text_encoder", "tokenizer"),
     "dit": ("transformer", "text_encoder", "tokenizer"),
 }
 """What each stage leaves of a checkpoint's folders."""
 
-TAKEN = {"vae": (), "all": ("vae", "text"), "distill": ("vae", "dit"), "lora": ("vae", "dit")}
+TAKEN = {
+    "vae": (),
+    "decoder": ("vae", "dit"),
+    "all": ("vae", "text", "decoder"),
+    "distill": ("vae", "dit"),
+    "lora": ("vae", "dit"),
+}
 """The stages that are finished by a checkpoint, before which one is to run."""
 
-NEEDED = {"vae": ("vae",), "all": ("vae",)}
+NEEDED = {"vae": ("vae",), "decoder": ("vae",), "all": ("vae",)}
 """Folders that the checkpoint has to have; of siblings all."""
 
 
@@ -29,7 +36,7 @@ def adopt(workplace: Workplace, checkpoint: Path, stage: str) -> None:
     Args:
         workplace: where they go; what is finished there stays.
         checkpoint: a diffusers folder, or a part of one.
-        stage: "vae", "all", "distill" or "lora": what is to be trained.
+        stage: "vae", "decoder", "all", "distill" or "lora": what is to be trained.
 
     Raises:
         UserError: the checkpoint lacks what the stage needs, or the workplace has begun models of

@@ -92,12 +92,17 @@ class Crops(Dataset[Batch]):
 
 
 def draw(
-    rng: np.random.Generator, n: int, shape: ClipShape, split: Split = "train"
+    rng: np.random.Generator,
+    n: int,
+    shape: ClipShape,
+    split: Split = "train",
+    *,
+    outlined: bool = False,
 ) -> tuple[Frames, list[Scene]]:
     """Clips (n, frames, height, width, 3), and the scenes they show."""
     scenes = sample_scenes(rng, n, split)
-    clips = [render(scene, rng, shape.width, shape.height, shape.frames) for scene in scenes]
-    return np.stack(clips), scenes
+    size = shape.width, shape.height, shape.frames
+    return np.stack([render(scene, rng, *size, outlined=outlined) for scene in scenes]), scenes
 
 
 def proportionate(batch: int, shape: ClipShape, default: ClipShape) -> int:

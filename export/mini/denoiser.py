@@ -215,10 +215,11 @@ def load_text(folder: Path, device: str) -> tuple[Any, Any]:
 
 
 def load_vae(workplace: Workplace, device: str) -> Any:
-    """The trained autoencoder, with its latents' statistics where they are measured."""
+    """The autoencoder as it is now, with its latents' statistics where they are measured."""
     from diffusers import AutoencoderKLWan
 
-    vae = AutoencoderKLWan.from_pretrained(workplace.product("vae")).to(device)
+    stage = "decoder" if workplace.finished("decoder") else "vae"
+    vae = AutoencoderKLWan.from_pretrained(workplace.product(stage)).to(device)
     if workplace.finished("latents"):
         found = read_statistics(workplace.product("latents"))
         vae.register_to_config(latents_mean=found.mean, latents_std=found.std)

@@ -1,9 +1,9 @@
-"""The few-step sibling: in four steps, without guidance, where the teacher goes in many.
+"""Four steps without guidance, as a LoRA: in one step where the denoiser goes in several.
 
 The way from noise to latents is cut where a four-step scheduler steps. From the beginning of each
-piece the teacher walks it in small guided steps; the student learns to go straight to where that
-ends. Half of the pieces begin where the student itself arrived, so that it learns to put its own
-errors right.
+piece the denoiser walks it as it is, in small guided steps; with the LoRA it learns to go straight
+to where that ends. Half of the pieces begin where it arrived by itself, so that it learns to put
+its own errors right.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .assemble import assemble
+from . import low_rank
 from .conditioning import levels, unknown, with_given
-from .denoiser import denoiser_groups, gather, velocity
+from .denoiser import gather, importance, velocity
 from .flow import weighted_error
 from .latents import read_latents
-from .padding import make_paddable, padded
+from .optimizers import Group
+from .padding import padded
 from .recipe import Recipe
 from .samples import GUIDANCE, PROMPTS, pipeline, sample, scheduler
 from .sheets import sheet
-from .training import Batch, Metrics, mix
+from .training import Batch, Metrics, mix, parameters_of
 from .tuning import Trained, captioned
 from .workplace import Workplace
 
@@ -34,25 +35,29 @@ TERMINAL = 0.4
 """The last sigma before 0. diffusers' own four sigmas at shift 3 are 1, .86, .60 and .009, the last
 of which is no step worth the name; stretched to this one they are 1, .91, .76 and .4."""
 
-WALK = 3
-"""The teacher's steps in a piece."""
+RANK = 32
+
+WALK = 2
+"""The guided steps of a piece."""
 
 OWN = 0.5
 
+FILE = "four-steps.safetensors"
+
 
 class DistilledTask:
-    """Go in one step where the teacher goes in three, twice each."""
+    """Go in one step where the denoiser goes in two, twice each."""
 
     name = "distill"
 
     def __init__(self, recipe: Recipe, workplace: Workplace, device: str) -> None:
         self.trained = Trained(workplace, device)
-        self.student = self.trained.denoiser
-        self.teacher = self.trained.copy().requires_grad_(False)
-        self.teacher_padding = make_paddable(self.teacher)
+        seed = mix(recipe.seed, 11)
+        self.layers = low_rank.insert(self.trained.denoiser, RANK, low_rank.BLOCK, seed, device)
+        self.groups = [Group(parameters_of(*self.layers.values()))]
         self.shape = recipe.shapes[0]
         self.latents = read_latents(workplace, recipe.shapes, device)
-        self.groups = denoiser_groups(self.student)
+        self.importance = importance(workplace, device)
         self.phases = captioned(
             self.latents,
             self.trained,
@@ -64,7 +69,10 @@ class DistilledTask:
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """The squared error of the student's mean velocity over all pieces."""
+        """The squared error of the mean velocity over all pieces.
+
+        A channel counts as much as it moves pixels.
+        """
         clean, given = gather(self.latents, batch)[0], bool(batch["given"])
         noise = torch.randn(clean.shape, generator=random, device=clean.device)
         latents = with_given(noise, clean, given)
@@ -74,8 +82,9 @@ class DistilledTask:
             goal = self._walk(latents, captions, begin, end, given)
             sigmas = _levels(latents, begin, given)
             shown = unknown(sigmas)
-            found = self._predict(latents, captions, sigmas).float()
-            errors.append(weighted_error(found, (goal - latents) / (end - begin), shown))
+            found = self._predict(latents, captions, sigmas)
+            wanted = (goal - latents) / (end - begin)
+            errors.append(weighted_error(found, wanted, shown * self.importance))
             own = torch.rand(len(latents), generator=random, device=clean.device) < OWN
             arrived = latents + (end - begin) * shown * found.detach()
             latents = torch.where(own.view(-1, 1, 1, 1, 1), arrived, goal)
@@ -84,7 +93,7 @@ class DistilledTask:
     def _predict(self, latents: Tensor, captions: tuple[Tensor, Tensor], sigmas: Tensor) -> Tensor:
         states, mask = captions
         with padded(self.trained.processor, mask, self.trained.lengths(len(latents))):
-            return velocity(self.student, latents, sigmas, states)
+            return velocity(self.trained.denoiser, latents, sigmas, states).float()
 
     @torch.no_grad()
     def _walk(
@@ -95,15 +104,15 @@ class DistilledTask:
         end: float,
         given: bool,
     ) -> Tensor:
-        """Where the guided teacher gets to by Euler steps."""
+        """Where the denoiser as it was gets to by guided Euler steps."""
         n = len(latents)
-        empty, nothing = self.trained.empty(n)
-        states, mask = torch.cat([captions[0], empty]), torch.cat([captions[1], nothing])
-        with padded(self.teacher_padding, mask, self.trained.lengths(2 * n)):
+        (states, mask), (empty, nothing) = captions, self.trained.empty(n)
+        both = torch.cat([states, empty]), torch.cat([mask, nothing])
+        with low_rank.unchanged(self.layers):
             for sigma, following in pairwise(np.linspace(begin, end, WALK + 1)):
                 twice = latents.repeat(2, 1, 1, 1, 1)
                 sigmas = _levels(twice, sigma, given)
-                told, untold = velocity(self.teacher, twice, sigmas, states).float().chunk(2)
+                told, untold = self._predict(twice, both, sigmas).chunk(2)
                 guided = untold + GUIDANCE * (told - untold)
                 latents = latents + (following - sigma) * unknown(sigmas[:n]) * guided
         return latents
@@ -111,15 +120,14 @@ class DistilledTask:
     def sheet(self) -> NDArray[np.uint8]:
         """A few prompts' clips."""
         trained = self.trained
-        pipe = pipeline(
-            trained.vae, trained.text_encoder, trained.tokenizer, self.student, terminal=TERMINAL
-        )
+        modules = trained.vae, trained.text_encoder, trained.tokenizer, trained.denoiser
+        pipe = pipeline(*modules, terminal=TERMINAL)
         clips = sample(pipe, PROMPTS, self.shape, steps=STEPS, guidance=1.0)
         return sheet([[clip] for clip in clips])
 
     def save(self, folder: Path) -> None:
-        """Write a whole checkpoint."""
-        assemble(self.trained.workplace, self.student, folder, terminal=TERMINAL)
+        """Write the LoRA."""
+        low_rank.write(self.layers, folder / FILE)
 
 
 def _levels(latents: Tensor, sigma: float, given: bool) -> Tensor:

@@ -17,7 +17,7 @@ from ...bench.adherence.scene import PHRASES
 from ...engine.folders import write_whole
 from ...errors import UserError
 from .recipe import ClipShape
-from .samples import image_pipeline, sample
+from .samples import image_pipeline, sample, scheduler
 from .scenes import sample_scenes
 from .sheets import sheet, write_png
 from .vae import psnr, reconstruct
@@ -42,12 +42,22 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Sampling:
-    """How clips are made: how many, of which form, and how; and how many from a first frame."""
+    """How clips are made.
+
+    Attributes:
+        prompts: how many.
+        shape: of which form.
+        steps: of the scheduler.
+        guidance: its scale.
+        terminal: the last sigma before 0, if sigmas are stretched.
+        images: how many are made from a first frame too.
+    """
 
     prompts: int
     shape: ClipShape
     steps: int = 30
     guidance: float = 4.0
+    terminal: float | None = None
     images: int = 32
 
 
@@ -63,17 +73,20 @@ class Row:
     psnr: float | None = None
 
 
-def evaluate(checkpoint: Path, target: Path, sampling: Sampling, device: str) -> str:
-    """Measure a diffusers folder on held-out scenes; the table, as markdown.
+def evaluate(
+    checkpoint: Path, target: Path, sampling: Sampling, device: str, lora: Path | None = None
+) -> str:
+    """Measure a diffusers folder, or a LoRA for it, on held-out scenes; the table, as markdown.
 
     Compares clips as the world draws them, what the autoencoder makes of them, what the model
     makes of the scenes' plainest captions, and of first frames and what is to happen. Writes
     evaluation.md, .json and .png into `target`.
 
     Raises:
-        UserError: there is no checkpoint.
+        UserError: there is no checkpoint, or no such LoRA.
     """
-    pipe = _load(checkpoint, device)
+    pipe = _load(checkpoint, device, lora)
+    pipe.scheduler = scheduler(sampling.terminal)
     shape = sampling.shape
     scenes = sample_scenes(np.random.default_rng(SEED), sampling.prompts, "test")
     drawn = np.stack(
@@ -153,7 +166,7 @@ def _adherence(clips: Clips, scenes: Sequence[Scene]) -> Adherence:
     return aggregate(score(clip, scene) for clip, scene in zip(clips, scenes, strict=True))
 
 
-def _load(checkpoint: Path, device: str) -> Any:
+def _load(checkpoint: Path, device: str, lora: Path | None) -> Any:
     from diffusers import WanPipeline
 
     if not (checkpoint / "model_index.json").is_file():
@@ -161,7 +174,11 @@ def _load(checkpoint: Path, device: str) -> Any:
             f"{checkpoint} has no model_index.json: it is not a checkpoint; "
             "train one with: python -m mutoscope.export.mini train all --out FOLDER"
         )
+    if lora is not None and not lora.is_file():
+        raise UserError(f"there is no file {lora}")
     pipe = WanPipeline.from_pretrained(checkpoint)
+    if lora is not None:
+        pipe.load_lora_weights(lora)
     pipe.text_encoder.float()  # transformers keeps the file's precision, diffusers does not
     pipe.to(device)
     pipe.set_progress_bar_config(disable=True)

@@ -83,6 +83,15 @@ def _latents(order: Order) -> None:
     workplace.finish("latents", partial(write_statistics, vae, folder / SHARDS))
 
 
+def _decoder(order: Order) -> None:
+    from .decoder import DecoderTask
+
+    task = DecoderTask(order.recipe, order.workplace, order.device)
+    if order.compile:
+        task.compile()
+    _learn(order, task, order.recipe.decoder)
+
+
 def _denoiser(order: Order) -> None:
     from .denoiser import DenoiserTask
 
@@ -94,10 +103,8 @@ def _denoiser(order: Order) -> None:
 
 def _checkpoint(order: Order) -> None:
     from .assemble import assemble
-    from .denoiser import load_denoiser
 
-    denoiser = load_denoiser(order.workplace.product("dit"), "cpu")
-    order.workplace.finish("checkpoint", partial(assemble, order.workplace, denoiser))
+    order.workplace.finish("checkpoint", partial(assemble, order.workplace))
 
 
 def _distill(order: Order) -> None:
@@ -118,6 +125,7 @@ STAGES: dict[str, Callable[[Order], None]] = {
     "vae": _vae,
     "text": _text,
     "latents": _latents,
+    "decoder": _decoder,
     "dit": _denoiser,
     "checkpoint": _checkpoint,
     "distill": _distill,

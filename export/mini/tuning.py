@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -19,20 +17,15 @@ LENGTH = 512
 
 
 class Trained:
-    """The modules of the finished stages, frozen but for the denoiser, which is a fresh copy."""
+    """The modules of the finished stages, all but the denoiser frozen."""
 
     def __init__(self, workplace: Workplace, device: str) -> None:
-        self.workplace = workplace
         self.device = device
         self.vae = load_vae(workplace, device)
         self.text_encoder, self.tokenizer = load_text(workplace.product("dit"), device)
         self.text_encoder.requires_grad_(False)
-        self.denoiser = self.copy()
+        self.denoiser = load_denoiser(workplace.product("dit"), device)
         self.processor = make_paddable(self.denoiser)
-
-    def copy(self) -> Any:
-        """The trained denoiser, read once more."""
-        return load_denoiser(self.workplace.product("dit"), self.device)
 
     @torch.no_grad()
     def states(self, tokens: Tensor, mask: Tensor) -> Tensor:

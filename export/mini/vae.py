@@ -58,24 +58,17 @@ class VaeTask:
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """Pixels, edges and a thin prior on the latents; objects count three times."""
+        """The pixels' error and a thin prior on the latents."""
         clips = batch["clips"]
-        video = as_video(clips)
         frequent = tuple(clips.shape[1:4]) in self._frequent
         encode, decode = self._compiled if self._compiled and frequent else PASSES
-        mean, log_variance = encode(self.vae, video)
+        mean, log_variance = encode(self.vae, as_video(clips))
         noise = torch.randn(mean.shape, generator=random, device=mean.device)
         made = decode(self.vae, mean + noise * (0.5 * log_variance).exp())
-        error = made - video
-        weight = 1 + FOREGROUND_WEIGHT * foreground(clips)
-        weight = weight / weight.mean()
-        mse = (weight * error**2).mean()
-        l1 = (weight * error.abs()).mean()
-        gradient = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+        error, metrics = pixel_error(made, clips)
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         prior = KL[0] * (KL[1] / KL[0]) ** min(progress, 1.0)
-        loss = MSE * mse + L1 * l1 + GRADIENT * gradient + prior * kl
-        return loss, {"mse": (error**2).mean(), "gradient": gradient, "kl": kl}
+        return error + prior * kl, {**metrics, "kl": kl}
 
     def sheet(self) -> NDArray[np.uint8]:
         """Held-out clips, and beside them what the autoencoder makes of them."""
@@ -83,10 +76,22 @@ class VaeTask:
 
     def save(self, folder: Path) -> None:
         """Write the autoencoder in diffusers' format."""
-        for module in self.vae.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
-                module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self.vae.save_pretrained(folder)
+        save_vae(self.vae, folder)
+
+
+def pixel_error(made: Tensor, clips: Tensor) -> tuple[Tensor, Metrics]:
+    """Of a video float32 (n, 3, frames, height, width) and the clips that it is to be.
+
+    Pixels and edges; objects count three times.
+    """
+    error = made - as_video(clips)
+    weight = 1 + FOREGROUND_WEIGHT * foreground(clips)
+    weight = weight / weight.mean()
+    mse = (weight * error**2).mean()
+    l1 = (weight * error.abs()).mean()
+    gradient = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    loss = MSE * mse + L1 * l1 + GRADIENT * gradient
+    return loss, {"mse": (error**2).mean(), "gradient": gradient}
 
 
 def make_vae(model: Any, seed: int) -> Any:
@@ -132,6 +137,14 @@ def channels_last(vae: Any) -> Any:
         elif isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return vae
+
+
+def save_vae(vae: Any, folder: Path) -> None:
+    """Write an autoencoder in diffusers' format, its weights laid out as others expect them."""
+    for module in vae.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    vae.save_pretrained(folder)
 
 
 @torch.no_grad()

@@ -6,11 +6,13 @@ world adds how things move (`motions`) and what lies behind them (`backgrounds`)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bench.adherence.scene import Object, Scene
-from ...bench.adherence.silhouettes import SHAPES, shade
+from ...bench.adherence.silhouettes import SHAPES, Layer, outline, shade
 from ...bench.adherence.vocabulary import COLOURS
 from . import backgrounds, motions
 
@@ -19,14 +21,24 @@ Array = NDArray[np.float32]
 REACH = 1.3
 """No shape extends further than this many radii from its centre."""
 
+LINE = 0.24
+"""How wide an outline is, in radii."""
+
 
 def render(
-    scene: Scene, rng: np.random.Generator | int, width: int, height: int, frames: int
+    scene: Scene,
+    rng: np.random.Generator | int,
+    width: int,
+    height: int,
+    frames: int,
+    *,
+    outlined: bool = False,
 ) -> NDArray[np.uint8]:
     """Draw a scene: uint8 (frames, height, width, 3), RGB.
 
     What the scene leaves open (exact place, size, speed, clouds) is drawn from `rng`, a generator
-    or a seed; the same seed gives the same clip.
+    or a seed; the same seed gives the same clip. Objects that are `outlined` show what is behind
+    them, but for a line along their edge.
     """
     rng = np.random.default_rng(rng)
     canvas = motions.Canvas(width, height, frames)
@@ -36,7 +48,8 @@ def render(
     image[...] = backgrounds.paint(scene.background, rng, seen)
     for item, track in zip(scene.objects, motions.tracks(scene, rng, canvas), strict=True):
         colour = _jittered(item, rng)
-        _draw(image, item.shape, colour, camera.sees(track, canvas))
+        layers = _outline(item.shape) if outlined else SHAPES[item.shape]
+        _draw(image, layers, colour, camera.sees(track, canvas))
     return (255 * image + 0.5).astype(np.uint8)
 
 
@@ -46,7 +59,11 @@ def _jittered(item: Object, rng: np.random.Generator) -> Array:
     return np.clip(np.array(COLOURS[item.colour]) / 255 + noise, 0, 1).astype(np.float32)
 
 
-def _draw(image: Array, shape: str, colour: Array, track: motions.Track) -> None:
+def _outline(shape: str) -> tuple[Layer]:
+    return (Layer(lambda x, y: np.abs(outline(shape, x, y) + LINE / 2) - LINE / 2),)
+
+
+def _draw(image: Array, layers: Sequence[Layer], colour: Array, track: motions.Track) -> None:
     """Paint a shape into every frame, only in the square it can reach."""
     side = 2 * int(np.ceil(REACH * track.radius.max() + 1))
     left = np.rint(track.x).astype(int) - side // 2
@@ -55,7 +72,7 @@ def _draw(image: Array, shape: str, colour: Array, track: motions.Track) -> None
     radius = track.radius[:, None, None]
     patches = [
         (np.clip(0.5 - layer.distance(x, y) * radius, 0, 1)[..., None], shade(colour, layer.paint))
-        for layer in SHAPES[shape]
+        for layer in layers
     ]
     for frame in range(len(image)):
         rows = slice(max(top[frame], 0), max(top[frame] + side, 0))

@@ -70,6 +70,7 @@ def quality(bundle: str, *found: tuple[float, float] | None, right: int = 3) -> 
         "guidance_interval": (0.0, 0.5),
         "step_cache": 0.2,
         "shift": 3.0,
+        "shift_terminal": None,
     }
     return Quality(bundle, "fp32", "null", settings, clips)
 

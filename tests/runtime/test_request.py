@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from msgspec import structs
 from mutoscope.engine import Bundle
+from mutoscope.engine.manifest import Manifest
 from mutoscope.errors import UserError
 from mutoscope.runtime.request import Request, settle
 
@@ -48,6 +50,20 @@ def test_defaults(bundle: Bundle) -> None:
     }
     assert settings.latent_shape == (1, 4, 2, 4, 4)
     assert settings.guided
+
+
+def test_a_terminal_sigma_is_the_requests_or_the_bundles(bundle: Bundle) -> None:
+    published = structs.replace(bundle.manifest.scheduler, shift_terminal=0.3)
+    manifest = structs.replace(bundle.manifest, scheduler=published)
+
+    def terminal(manifest: Manifest, **options: Any) -> Any:
+        return settle(Request.of("a red circle", options), manifest).record().get("shift_terminal")
+
+    assert terminal(bundle.manifest) is None
+    assert terminal(bundle.manifest, shift_terminal=0.4) == 0.4
+    assert terminal(manifest) == 0.3
+    assert terminal(manifest, shift_terminal=0.4) == 0.4
+    assert terminal(manifest, scheduler="unipc") is None
 
 
 def test_seeds_differ(bundle: Bundle) -> None:
@@ -91,6 +107,11 @@ def test_given_values_win(bundle: Bundle) -> None:
             {"scheduler": "eular"},
             "unknown scheduler 'eular'; did you mean 'euler'? (known: dpmpp-2m, euler, unipc)",
         ),
+        (
+            {"scheduler": "unipc", "shift_terminal": 0.4},
+            "shift_terminal is for the scheduler euler, not for unipc",
+        ),
+        ({"shift_terminal": 1}, "shift_terminal must be 0.001 or more and at most 0.999, not 1"),
         ({"scheduler": ["euler"]}, "scheduler must be text, not ['euler']"),
         ({"step": 4}, "unknown option 'step'; did you mean 'steps'? (known: fps, frames, guid"),
         (

@@ -56,6 +56,16 @@ def test_a_seed_is_a_clip() -> None:
         assert not np.array_equal(first, other)
 
 
+@pytest.mark.parametrize("shape", FULL.shapes)
+def test_an_outline_shows_what_is_behind_the_object(shape: str) -> None:
+    scene = Scene((Object(shape, "red", size="large"),), "black")
+    whole, outlined = (render(scene, 0, 96, 96, 1, outlined=o)[0].astype(int) for o in (0, 1))
+    body, line = whole.max(-1) > 30, outlined.max(-1) > 60  # a dark part's edge is darker
+    assert not (line & ~body).any()
+    assert 0.2 < line.sum() / body.sum() < 0.95
+    assert np.abs(outlined[~line] - whole[0, 0]).max() <= 60
+
+
 @pytest.mark.parametrize("name", PLAIN_BACKGROUNDS)
 def test_plain_backgrounds_have_their_colour(name: str) -> None:
     drawn = render(Scene((Object("circle", "red"),), name), 0, 64, 64, 3)
