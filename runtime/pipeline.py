@@ -93,7 +93,8 @@ class Pipeline(Closing):
 
         Args:
             latents: float32 (1, channels, frames, height, width), of any library, as in `Request`.
-            native: leave the frames where they are made: on a GPU each piece is a `DeviceArray`.
+            native: leave the frames where they are made: on a GPU each piece is a `DeviceArray`,
+                to be kept until what other libraries do with it is done.
         """
         pieces = self._decode(self._array(latents))
         return pieces if native else map(self._arithmetic.pixels, pieces)
