@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.cuda_core import open_device
 from ..kernels.device import DTYPES, DeviceArray, Stream
+from ..kernels.devices import open_device
 from ..kernels.distance import relative_l1
 from ..kernels.frames import to_rgb8
 from ..kernels.guided_step import guided_step

@@ -18,7 +18,7 @@ import numpy as np
 from ..engine import Bundle
 from ..engine.profiles import LatentSize
 from ..errors import UserError
-from ..kernels.cuda_core import open_device
+from ..kernels.devices import open_device
 from .gpu_engines import GPU_BACKENDS, Case, denoiser, found
 from .gpu_environment import card, installed
 from .machine import describe

@@ -17,8 +17,8 @@ from ..engine.manifest import Manifest
 from ..engine.profiles import LatentSize
 from ..engine.store import Engine, EngineStore
 from ..errors import UserError
-from ..kernels.cuda_core import open_device
 from ..kernels.device import Device
+from ..kernels.devices import open_device
 from ..runtime.request import check_size, latent_shape
 from .progress import BuildProgress
 

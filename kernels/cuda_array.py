@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import MutoscopeError
 from .device import DTYPES, Stream
-from .native import import_cuda
+from .native import import_cuda, native_errors
+
+NO_ORDER = -1
+LEGACY_STREAM = 1
+"""What DLPack's consumers name: no stream, and the default one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +70,17 @@ class CudaArray:
             "stream": self.stream.handle,
         }
 
-    def __dlpack__(self, **options: Any) -> Any:
-        """A DLPack capsule of this memory; `options` are the protocol's."""
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
+        """A DLPack capsule of this memory.
+
+        Args:
+            stream: the consumer's, which waits for what is in ours; -1 waits for nothing, `None` is
+                CUDA's default stream.
+            **options: the others of the protocol.
+        """
+        follower = LEGACY_STREAM if stream is None else stream
+        if follower not in (NO_ORDER, self.stream.handle):
+            self.stream.lead(follower)
         return self._view.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -81,6 +95,45 @@ class CudaArray:
         return utils.StridedMemoryView.from_buffer(
             buffer, self.shape, dtype=_exchanged_dtype(self.dtype)
         )
+
+
+def adopt(foreign: Any, stream: Stream) -> CudaArray:
+    """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
+
+    Args:
+        foreign: is kept as long as the array is.
+        stream: is made to wait for the work that the array's owner names.
+
+    Raises:
+        MutoscopeError: it cannot be had, is not in the device's memory, has gaps, or holds another
+            kind of element.
+    """
+    views = import_cuda("core.utils").StridedMemoryView
+    try:
+        with native_errors("DLPack"):
+            view = views.from_any_interface(foreign, stream_ptr=stream.handle)
+            name = str(view.dtype.name)
+    except (AssertionError, AttributeError, BufferError, TypeError, ValueError) as error:
+        kind = type(foreign).__name__
+        raise MutoscopeError(f"no array can be had of this {kind}: {error}") from error
+    if not view.is_device_accessible or name not in DTYPES or not _without_gaps(view):
+        raise MutoscopeError(
+            f"an array on the device is needed, of {', '.join(DTYPES)}, in C order without gaps"
+        )
+    if view.device_id != stream.device.index:
+        raise MutoscopeError(
+            f"an array on GPU {stream.device.index} is needed, this one is on GPU {view.device_id}"
+        )
+    return CudaArray(view, view.ptr, tuple(view.shape), name, stream)
+
+
+def _without_gaps(view: Any) -> bool:
+    expected = 1
+    for length, stride in zip(reversed(view.shape), reversed(view.strides or ()), strict=False):
+        if length != 1 and stride != expected:
+            return False
+        expected *= length
+    return True
 
 
 def _exchanged_dtype(name: str) -> np.dtype[Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import MissingExtraError, MutoscopeError, UserError
+from ..errors import MissingExtraError, MutoscopeError
 from .compiler import compile_source, read_source
 from .cuda_stream import CudaStream
-from .native import call_driver, import_cuda, native_errors
+from .native import call_driver, import_cuda, native_errors, no_gpu
 
 
 def open_device(index: int = 0) -> CudaDevice:
@@ -25,20 +25,23 @@ def open_device(index: int = 0) -> CudaDevice:
     except MissingExtraError:
         raise
     except (MutoscopeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"no NVIDIA GPU {index} that CUDA can use; install NVIDIA's driver, or run on the CPU "
-            f"with --backend onnxruntime ({reason})"
-        ) from error
+        raise no_gpu(index, error) from error
     return CudaDevice(device)
 
 
 class CudaDevice:
     """One GPU, and the kernels loaded on it."""
 
+    primary = True
+
     def __init__(self, native: Any) -> None:
         self.native = native
         self._modules: dict[str, Any] = {}
+
+    @property
+    def index(self) -> int:
+        """Its number among those that CUDA sees."""
+        return int(self.native.device_id)
 
     @property
     def name(self) -> str:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..closing import Closing
 from ..errors import MutoscopeError
-from .cuda_array import CudaArray
+from .cuda_array import CudaArray, adopt
 from .device import DTYPES, Argument, DeviceArray, Event, Graph
-from .native import call_driver, import_cuda, native_errors
+from .native import call_driver, import_cuda, let_wait, native_errors
 
 if TYPE_CHECKING:
     from .cuda_core import CudaDevice
@@ -81,17 +81,10 @@ class CudaStream(Closing):
         """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
 
         Raises:
-            MutoscopeError: it is not in device memory, has gaps, or holds another kind of element.
+            MutoscopeError: as `cuda_array.adopt` says.
         """
-        views = import_cuda("core.utils").StridedMemoryView
-        with self._calling("DLPack"):
-            view = views.from_any_interface(foreign, stream_ptr=self.handle)
-        name = view.dtype.name
-        if not view.is_device_accessible or name not in DTYPES or not _without_gaps(view):
-            raise MutoscopeError(
-                f"an array on the device is needed, of {', '.join(DTYPES)}, in C order without gaps"
-            )
-        return CudaArray(view, view.ptr, tuple(view.shape), name, self)
+        self.device.set_current()
+        return adopt(foreign, self)
 
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CudaArray:
         """A copy of a host array; `dtype` names it where NumPy has no name for it."""
@@ -142,6 +135,11 @@ class CudaStream(Closing):
         with self._calling("cuStreamWaitEvent"):
             self._native.wait(event.native)
 
+    def lead(self, follower: int) -> None:
+        """Let what follows in another library's `CUstream` wait for what is in this one."""
+        self.device.set_current()
+        let_wait(follower, self.handle)
+
     def capture(self, work: Callable[[], None]) -> Graph:
         """Record what `work` puts into this stream, without running it; it allocates nothing."""
         with native_errors("cuStreamBeginCapture"):
@@ -182,12 +180,3 @@ def _native_argument(argument: Argument) -> Any:
     if argument is None:
         return 0
     return argument if isinstance(argument, np.generic) else argument.pointer
-
-
-def _without_gaps(view: Any) -> bool:
-    expected = 1
-    for length, stride in zip(reversed(view.shape), reversed(view.strides or ()), strict=False):
-        if length != 1 and stride != expected:
-            return False
-        expected *= length
-    return True

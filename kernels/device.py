@@ -1,4 +1,4 @@
-"""What the launchers need of a GPU, whichever library stands behind it; cuda-core does today."""
+"""What the launchers need of a GPU, whichever library stands behind it: cuda-core or PyCUDA."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ class Stream(Protocol):
         """An array from the device's pool; its memory goes back when nothing refers to it."""
 
     def adopt(self, foreign: Any) -> DeviceArray:
-        """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy."""
+        """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
+
+        What follows in this stream waits for the work that its owner says it is made by.
+        """
 
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> DeviceArray:
         """A copy of a host array; `dtype` names it where NumPy has no name for it."""
@@ -106,6 +109,9 @@ class Stream(Protocol):
 
     def wait(self, event: Event) -> None:
         """Let what follows wait for an event of another stream."""
+
+    def lead(self, follower: int) -> None:
+        """Let what follows in another library's `CUstream` wait for what is in this one."""
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """Record what `work` puts into this stream, without running it; it allocates nothing."""
@@ -128,6 +134,14 @@ class Stream(Protocol):
 
 class Device(Protocol):
     """One GPU."""
+
+    @property
+    def index(self) -> int:
+        """Its number among those that CUDA sees."""
+
+    @property
+    def primary(self) -> bool:
+        """Whether the work is done in its primary context, the one of CUDA's runtime library."""
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine import Tensor
 from ..kernels.device import Stream
 from ..kernels.distance import relative_l1
 from ..kernels.frames import latent_preview, to_rgb8
@@ -52,8 +53,11 @@ class Arithmetic(Protocol[A]):
     def memory(self) -> int:
         """Bytes of memory that there are, free or not, where the arrays lie."""
 
-    def array(self, values: Array) -> A:
-        """Values of the host, where the others lie."""
+    def array(self, values: Tensor) -> A:
+        """Values where the others lie; there already, the array itself."""
+
+    def copy(self, array: A) -> A:
+        """A new array of the same values."""
 
     def numpy(self, array: A) -> Array:
         """The values on the host."""
@@ -97,8 +101,11 @@ class Arithmetic(Protocol[A]):
     def add_tile(self, canvas: A, tile: A, row: Span, column: Span, scale: int) -> None:
         """A decoded tile added to its place: `kernels.tiles.add_tile`."""
 
-    def rgb8(self, frames: A) -> Pixels:
-        """Decoded frames (1, 3, frames, height, width) on the host: (frames, height, width, 3)."""
+    def rgb8(self, frames: A) -> Any:
+        """Decoded frames (1, 3, frames, height, width), there: uint8 (frames, height, width, 3)."""
+
+    def pixels(self, pictures: Any) -> Pixels:
+        """What `rgb8` made, on the host."""
 
     def preview(self, latents: A, matrix: A, bias: A) -> Pixels:
         """A thumbnail of each latent frame on the host, (frames, h, w, 3)."""
@@ -115,9 +122,13 @@ class HostArithmetic:
         """The machine's."""
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    def array(self, values: Array) -> Array:
+    def array(self, values: Tensor) -> Array:
         """The values themselves."""
-        return values
+        return np.asarray(values)
+
+    def copy(self, array: Array) -> Array:
+        """A new array."""
+        return array.copy()
 
     def numpy(self, array: Array) -> Array:
         """The array itself."""
@@ -178,6 +189,10 @@ class HostArithmetic:
     def rgb8(self, frames: Array) -> Pixels:
         """A new array."""
         return to_rgb8(frames)
+
+    def pixels(self, pictures: Pixels) -> Pixels:
+        """The array itself."""
+        return pictures
 
     def preview(self, latents: Array, matrix: Array, bias: Array) -> Pixels:
         """A new array."""

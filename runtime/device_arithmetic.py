@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine import Tensor
+from ..engine.session import on_stream
 from ..kernels.device import DeviceArray, Stream
 from ..kernels.ops import BLOCKS, Ops
 from .arithmetic import Array, Pixels, Prediction
@@ -28,9 +30,15 @@ class DeviceArithmetic:
         """The device's."""
         return self.stream.device.memory
 
-    def array(self, values: Array) -> DeviceArray:
-        """A copy."""
-        return self.stream.upload(values)
+    def array(self, values: Tensor) -> DeviceArray:
+        """A copy of the host's, a device's own."""
+        return on_stream(self.stream, values)
+
+    def copy(self, array: DeviceArray) -> DeviceArray:
+        """A new array."""
+        output = self.stream.empty(array.shape, array.dtype)
+        self.stream.copy(array, output)
+        return output
 
     def numpy(self, array: DeviceArray) -> Array:
         """A copy."""
@@ -119,12 +127,16 @@ class DeviceArithmetic:
         place = scale * row.start, scale * column.start
         self._ops.add_tile(canvas, tile, down, across, *place)
 
-    def rgb8(self, frames: DeviceArray) -> Pixels:
-        """Made on the device, copied once."""
+    def rgb8(self, frames: DeviceArray) -> DeviceArray:
+        """Made on the device."""
         _, _, count, height, width = frames.shape
         output = self.stream.empty((count, height, width, 3), "uint8")
         self._ops.to_rgb8(frames, output)
-        return self.stream.download(output)
+        return output
+
+    def pixels(self, pictures: DeviceArray) -> Pixels:
+        """A copy."""
+        return self.stream.download(pictures)
 
     def preview(self, latents: DeviceArray, matrix: DeviceArray, bias: DeviceArray) -> Pixels:
         """Made on the device, copied once."""

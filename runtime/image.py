@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from .arrays import FindStream, on_the_cpu, speaks, take
 
 Pixels = NDArray[np.uint8]
 
@@ -45,11 +47,12 @@ class Image:
         return {"name": self.name, "sha256": self.sha256}
 
 
-def read_image(value: Any, width: int, height: int) -> Image:
+def read_image(value: Any, width: int, height: int, find_stream: FindStream = on_the_cpu) -> Image:
     """The image at a path, or of uint8 (height, width, 3), cut to a frame of so many pixels.
 
-    Transparency is left out. A photograph is turned as its EXIF data say, but for mirrored ones,
-    which come out turned alone.
+    An array may be another library's; a GPU's is brought down through the stream. Transparency is
+    left out. A photograph is turned as its EXIF data say, but for mirrored ones, which come out
+    turned alone.
 
     Raises:
         UserError: neither a path nor such an array; no PNG, JPEG or WebP; damaged or too large.
@@ -59,7 +62,7 @@ def read_image(value: Any, width: int, height: int) -> Image:
         data = _read(path)
         whole, name, digest = _decode(data, path), path.name, hashlib.sha256(data)
     else:
-        whole, name = _array(value), None
+        whole, name = _array(value, find_stream), None
         digest = hashlib.sha256(np.ascontiguousarray(whole).tobytes())
     return Image(cover(whole, width, height), name, digest.hexdigest())
 
@@ -120,15 +123,16 @@ def _decode(data: bytes, path: Path) -> Pixels:
     return np.rot90(RgbConverter()(picture), picture.rotation // 90)
 
 
-def _array(value: Any) -> Pixels:
-    if not isinstance(value, np.ndarray):
+def _array(value: Any, find_stream: FindStream) -> Pixels:
+    if not speaks(value):
         raise UserError(
             f"image must be a path or a uint8 array (height, width, 3), not {type(value).__name__}"
         )
-    if value.dtype != np.uint8 or value.shape[2:] != (3,) or value.size == 0:
+    array = take("image", value, find_stream)
+    if array.dtype != "uint8" or array.shape[2:] != (3,) or 0 in array.shape:
         raise UserError(
-            f"image must be uint8 (height, width, 3), not {value.dtype} {list(value.shape)}"
+            f"image must be uint8 (height, width, 3), not {array.dtype} {list(array.shape)}"
         )
-    if value.size > 3 * MAX_PIXELS:
+    if math.prod(array.shape) > 3 * MAX_PIXELS:
         raise UserError(f"image has more than {MAX_PIXELS:,} pixels; make it smaller")
-    return value
+    return np.asarray(array)

@@ -15,8 +15,10 @@ from ..closing import Closing
 from ..engine import Bundle, Session, Sessions
 from ..engine.lora import open_loras
 from ..engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER
+from ..kernels.device import Stream as DeviceStream
 from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
+from .arrays import Given, take
 from .clip import Clip
 from .conditioning import condition, graphs_for_image
 from .denoise import Predict, denoise
@@ -31,8 +33,6 @@ from .step_cache import StepCache
 from .stream import Step, Stream
 from .text import Tokenizer
 from .tiles import Tiling
-
-Array = NDArray[np.float32]
 
 
 class Pipeline(Closing):
@@ -88,13 +88,20 @@ class Pipeline(Closing):
         """
         return self._stream(*self._settle(prompt, options))
 
-    def decode(self, latents: Array) -> Iterator[NDArray[np.uint8]]:
-        """Frames of denoised latents, uint8 (frames, height, width, 3), some at a time."""
-        return self._decode(self._arithmetic.array(latents))
+    def decode(self, latents: Given, *, native: bool = False) -> Iterator[Any]:
+        """Frames of denoised latents, uint8 (frames, height, width, 3), some at a time.
 
-    def preview(self, latents: Array) -> NDArray[np.uint8]:
+        Args:
+            latents: float32 (1, channels, frames, height, width), of any library, as in `Request`.
+            native: leave the frames where they are made: on a GPU each piece is a `DeviceArray`,
+                to be kept until what other libraries do with it is done.
+        """
+        pieces = self._decode(self._array(latents))
+        return pieces if native else map(self._arithmetic.pixels, pieces)
+
+    def preview(self, latents: Given) -> NDArray[np.uint8]:
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
-        return self._preview(self._arithmetic.array(latents))
+        return self._preview(self._array(latents))
 
     def set_loras(self, loras: Mapping[str | os.PathLike[str], float]) -> None:
         """Change the LoRAs, as for `load`; `{}` for none. Streams that have begun cannot go on.
@@ -112,8 +119,15 @@ class Pipeline(Closing):
     def _arithmetic(self) -> Arithmetic[Any]:
         return arithmetic_on(self.sessions.stream)
 
+    def _find_stream(self) -> DeviceStream | None:
+        return self.sessions.stream
+
+    def _array(self, latents: Given) -> Any:
+        return self._arithmetic.array(take("latents", latents, self._find_stream))
+
     def _settle(self, prompt: str, options: dict[str, Any]) -> tuple[Settings, Record]:
-        settings = settle(Request.of(prompt, options), self.bundle.manifest)
+        request = Request.of(prompt, options)
+        settings = settle(request, self.bundle.manifest, self._find_stream)
         for name in graphs_for(settings.frames):
             self.bundle.graph(name)
         if settings.image is not None:
@@ -148,6 +162,8 @@ class Pipeline(Closing):
             latents = arithmetic.noise(settings.seed, settings.latent_shape)
         else:
             latents = arithmetic.array(settings.latents)
+            if given.first is not None:  # which may be written into what is the caller's
+                latents = arithmetic.copy(latents)
         latents = given.hold(latents, arithmetic)
 
         def steer(new_prompt: str) -> None:
@@ -177,7 +193,7 @@ class Pipeline(Closing):
         )
         return self._arithmetic.array(pad(embedding, self.bundle.manifest.text.max_tokens))
 
-    def _decode(self, latents: Any, tile: int = 0) -> Iterator[NDArray[np.uint8]]:
+    def _decode(self, latents: Any, tile: int = 0) -> Iterator[Any]:
         arithmetic = self._arithmetic
         mean, std = map(arithmetic.array, (self._mean, self._std))
         frames = (
@@ -206,7 +222,8 @@ class Pipeline(Closing):
 
     def _render(self, latents: Any, account: Record, target: Destination | None) -> Clip:
         self.sessions.done(*DENOISERS)
-        pieces = account.timed("vae", self._decode(latents, account.settings["vae_tile"]))
+        decoded = self._decode(latents, account.settings["vae_tile"])
+        pieces = account.timed("vae", map(self._arithmetic.pixels, decoded))
         if target is not None:
             return Clip(account, path=target.write(pieces))
         frames = np.concatenate(list(pieces))

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..engine import Tensor
 from ..engine.manifest import Manifest
 from ..errors import UserError, unknown
 from . import checks
+from .arrays import FindStream, Given, on_the_cpu, take
 from .image import Image, read_image
 from .schedulers import SCHEDULERS
 from .text import clean
@@ -51,8 +52,10 @@ class Request:
         vae_tile: the side in pixels of the tiles that frames are decoded in; less memory for large
             ones. By default 0: whole frames.
         latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
-            by default drawn from the seed.
-        image: what the clip begins with: a PNG, JPEG or WebP file, or uint8 (height, width, 3); it
+            by default drawn from the seed. NumPy's, or any array that speaks DLPack or
+            `__cuda_array_interface__`; a GPU's goes in without a copy where the backend is a GPU's.
+        image: what the clip begins with: a PNG, JPEG or WebP file, or uint8 (height, width, 3), of
+            the same libraries (a GPU's is copied: images are scaled on the CPU); it
             is scaled until it covers the frame, and its centre is cut out. Some bundles cannot take
             one, and some need one.
     """
@@ -73,8 +76,8 @@ class Request:
     shift: float | None = None
     shift_terminal: float | None = None
     vae_tile: int | None = None
-    latents: NDArray[np.float32] | None = None
-    image: str | os.PathLike[str] | NDArray[np.uint8] | None = None
+    latents: Given | None = None
+    image: str | os.PathLike[str] | Given | None = None
 
     @classmethod
     def of(cls, prompt: str, options: dict[str, Any]) -> Request:
@@ -115,7 +118,7 @@ class Settings:
     shift: float
     shift_terminal: float | None
     vae_tile: int
-    latents: NDArray[np.float32] | None
+    latents: Tensor | None
     image: Image | None
     latent_shape: tuple[int, ...]
 
@@ -147,8 +150,13 @@ class Settings:
         return {**settings, "seed": None, "latents_sha256": noise}
 
 
-def settle(request: Request, manifest: Manifest) -> Settings:
+def settle(request: Request, manifest: Manifest, find_stream: FindStream = on_the_cpu) -> Settings:
     """Fill in a bundle's defaults and check every value.
+
+    Args:
+        request: what is asked for.
+        manifest: the bundle's.
+        find_stream: gives the stream that a GPU's arrays are taken to.
 
     Raises:
         UserError: one line that names the value, says what is wrong and what would do.
@@ -176,8 +184,8 @@ def settle(request: Request, manifest: Manifest) -> Settings:
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
         shift_terminal=_terminal(request, manifest, scheduler),
         vae_tile=_tile(asked["vae_tile"], manifest),
-        latents=_latents(request.latents, shape),
-        image=_image(request.image, manifest, width, height),
+        latents=_latents(request.latents, shape, find_stream),
+        image=_image(request.image, manifest, (width, height), find_stream),
         latent_shape=shape,
     )
 
@@ -276,7 +284,9 @@ def _second_guidance(request: Request, manifest: Manifest, first: float) -> floa
     return first if value is None else checks.number("guidance_scale_2", value, 0, 100)
 
 
-def _image(value: Any, manifest: Manifest, width: int, height: int) -> Image | None:
+def _image(
+    value: Any, manifest: Manifest, size: tuple[int, int], find_stream: FindStream
+) -> Image | None:
     way = manifest.denoiser.image
     if value is None and way == "channels":
         raise UserError(
@@ -290,20 +300,18 @@ def _image(value: Any, manifest: Manifest, width: int, height: int) -> Image | N
             f"the bundle {manifest.name} makes clips from text alone; an image needs a bundle of "
             "an image-to-video checkpoint, such as Wan 2.2 TI2V-5B"
         )
-    return read_image(value, width, height)
+    return read_image(value, *size, find_stream)
 
 
-def _latents(value: Any, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+def _latents(value: Any, shape: tuple[int, ...], find_stream: FindStream) -> Tensor | None:
+    """As they were given, checked; a GPU's are brought down for that, once."""
     if value is None:
         return None
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise UserError("latents must be one array; these rows differ in length") from None
-    if array.shape != shape or array.dtype != np.float32:
+    array = take("latents", value, find_stream)
+    if array.shape != shape or array.dtype != "float32":
         raise UserError(
             f"latents must be float32 {list(shape)}, not {array.dtype} {list(array.shape)}"
         )
-    if not np.isfinite(array).all():
+    if not np.isfinite(np.asarray(array)).all():
         raise UserError("latents hold NaN or infinite values")
     return array

@@ -28,23 +28,25 @@ class Step:
         index: from 0.
         steps: how many there will be.
         seconds: this one took.
+        native_latents: after it, where they lie: on a GPU a `DeviceArray`, which PyTorch, CuPy and
+            PyCUDA take without a copy; else NumPy's. No later step changes them.
     """
 
     index: int
     steps: int
     seconds: float
-    _latents: Any
+    native_latents: Any
     _numpy: Callable[[Any], Array]
     _preview: Callable[[Any], NDArray[np.uint8]]
 
     @property
     def latents(self) -> Array:
         """After it, float32 (1, channels, frames, height, width); a GPU's are copied."""
-        return self._numpy(self._latents)
+        return self._numpy(self.native_latents)
 
     def preview(self) -> NDArray[np.uint8]:
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
-        return self._preview(self._latents)
+        return self._preview(self.native_latents)
 
 
 class Stream:

@@ -104,7 +104,7 @@ ALLOWED = {
     "engine": {"kernels", *COMMON},
 }
 PEERS = Path("bench", "peers")
-DEVICE_LAYER = {"kernels.device", "kernels.cuda_core"}
+DEVICE_LAYER = {"kernels.device", "kernels.devices"}
 """What an engine may know of the kernels."""
 
 

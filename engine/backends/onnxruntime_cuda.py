@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import MissingExtraError, UserError
-from ...kernels.cuda_core import open_device
 from ...kernels.device import DTYPES, DeviceArray, Stream
+from ...kernels.devices import open_device
 from ..bundle import Bundle
 from ..lora import Merged, check_loras
 from ..manifest import DENOISERS
@@ -51,13 +51,15 @@ class CudaSession(OnnxRuntimeSession):
             for name, spec in self.outputs.items()
         }
 
+        index = self._stream.device.index
+
         def run(options: Any) -> None:
             options.add_run_config_entry(ASYNCHRONOUS, "1")
             binding = self._native.io_binding()
             for name, array in inputs.items():
-                binding.bind_input(name, *_place(array))
+                binding.bind_input(name, DEVICE, index, *_memory(array))
             for name, array in outputs.items():
-                binding.bind_output(name, *_place(array))
+                binding.bind_output(name, DEVICE, index, *_memory(array))
             self._native.run_with_iobinding(binding, options)
 
         self._finish(run)
@@ -76,20 +78,25 @@ def content_for_gpu(bundle: Bundle, name: str, options: EngineOptions) -> Merged
 
 
 def providers(stream: Stream) -> list[Provider]:
-    """The first GPU, working on a stream, and the CPU for nodes that it has no kernel for.
+    """The stream's GPU, working on it, and the CPU for nodes that it has no kernel for.
 
     Without TF32: an fp32 bundle is computed in fp32, as everywhere.
     """
-    on_gpu = {"device_id": "0", "user_compute_stream": str(stream.handle), "use_tf32": "0"}
+    on_gpu = {
+        "device_id": str(stream.device.index),
+        "user_compute_stream": str(stream.handle),
+        "use_tf32": "0",
+    }
     return [(CUDA, on_gpu), CPU]
 
 
 def open_stream() -> Stream:
-    """A stream of the first NVIDIA GPU, for sessions to share.
+    """A stream of the NVIDIA GPU that `kernels.devices` opens, for sessions to share.
 
     Raises:
         MissingExtraError: onnxruntime-gpu is not installed, or cuda-core is not.
-        UserError: there is no NVIDIA driver, or no GPU.
+        UserError: there is no NVIDIA driver, or no GPU, or the GPU's context is none that ONNX
+            Runtime works in.
     """
     try:
         import onnxruntime
@@ -101,7 +108,13 @@ def open_stream() -> Stream:
             "pip uninstall onnxruntime; pip install 'mutoscope[cuda]'"
         )
     onnxruntime.preload_dlls()
-    return open_device().stream()
+    device = open_device()
+    if not device.primary:
+        raise UserError(
+            "ONNX Runtime works in a GPU's primary context alone: import pycuda.autoprimaryctx in "
+            "place of pycuda.autoinit, or use --backend tensorrt-rtx"
+        )
+    return device.stream()
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> CudaSession:
@@ -115,5 +128,5 @@ def open_session(bundle: Bundle, name: str, options: EngineOptions) -> CudaSessi
     return CudaSession(bundle, name, options, options.stream or open_stream())
 
 
-def _place(array: DeviceArray) -> tuple[str, int, np.dtype[Any], tuple[int, ...], int]:
-    return DEVICE, 0, DTYPES[array.dtype], array.shape, array.pointer
+def _memory(array: DeviceArray) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    return DTYPES[array.dtype], array.shape, array.pointer

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mutoscope
 import numpy as np
 import pytest
 from cpu_device import CpuArray, CpuStream
+from fake_pycuda import FakePyCuda
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends import onnxruntime_cuda
 from mutoscope.engine.backends.onnxruntime import open_changed
 from mutoscope.engine.onnx_file import parse
 from mutoscope.errors import UserError
+from mutoscope.kernels import devices, pycuda_device
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 OPTIONS: dict[str, Any] = {"width": 48, "height": 32, "frames": 5, "steps": 2, "seed": 5}
@@ -76,6 +79,71 @@ def test_a_clip_is_the_cpus(on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch) 
             pipe(PROMPT, **OPTIONS).frames, plain(PROMPT, **OPTIONS).frames
         )
     assert "launch guided_step_float32_float32" in on_cpu.calls
+
+
+def test_a_clip_in_pycuda_s_context_is_the_same(
+    on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakePyCuda(on_cpu._library, eager=True)
+    for name, module in fake.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(pycuda_device, "compile_source", lambda text, name, arch: name.encode())
+    with mutoscope.load(backend="onnxruntime-cuda") as pipe:
+        wanted = pipe(PROMPT, **OPTIONS).frames
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", devices.open_device)
+    monkeypatch.setattr(onnxruntime_cuda, "open_stream", lambda: devices.open_device().stream())
+    with mutoscope.load(backend="onnxruntime-cuda") as pipe:
+        np.testing.assert_array_equal(pipe(PROMPT, **OPTIONS).frames, wanted)
+    assert "launch guided_step_float32_float32" in fake.calls
+    assert not any(fake.stacks.values())
+    assert fake.mistakes == []
+
+
+def test_another_context_than_the_primary_is_refused(
+    on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cudaSetDevice, which ONNX Runtime calls, leaves every other context."""
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: None)
+    device = SimpleNamespace(primary=False)
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", lambda: device)
+    with pytest.raises(UserError) as caught:
+        onnxruntime_cuda.open_stream()
+    assert str(caught.value) == (
+        "ONNX Runtime works in a GPU's primary context alone: import pycuda.autoprimaryctx in "
+        "place of pycuda.autoinit, or use --backend tensorrt-rtx"
+    )
+
+
+@pytest.mark.parametrize("image", [None, np.full((32, 48, 3), 90, np.uint8)])
+def test_arrays_of_the_device_go_in_and_out(on_cpu: CpuStream, image: Any) -> None:
+    values = np.random.default_rng(0).normal(size=(1, 16, 2, 4, 6)).astype(np.float32)
+    theirs = on_cpu.upload(values)
+    with mutoscope.load(backend="onnxruntime-cuda") as pipe:
+        wanted = pipe(PROMPT, latents=values, image=image, **OPTIONS).frames
+        on_cpu.calls.clear()
+        shown = None if image is None else on_cpu.upload(image)
+        stream = pipe.stream(PROMPT, latents=theirs, image=shown, **OPTIONS)
+        assert "adopt" in on_cpu.calls
+        assert (stream.native_latents.pointer == theirs.pointer) is (image is None)
+        steps = list(stream)
+        assert all(isinstance(step.native_latents, CpuArray) for step in steps)
+        assert len({step.native_latents.pointer for step in steps}) == len(steps)
+        assert theirs.values().tobytes() == values.tobytes()
+        taken = OnlyInterface(stream.native_latents)
+        on_cpu.calls.clear()
+        pieces = list(pipe.decode(taken, native=True))  # type: ignore[arg-type]
+        assert not any(call.startswith("download") for call in on_cpu.calls)
+        assert all(isinstance(piece, CpuArray) for piece in pieces)
+        np.testing.assert_array_equal(np.concatenate([p.values() for p in pieces]), wanted)
+
+
+class OnlyInterface:
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        return self.array.__cuda_array_interface__
 
 
 def test_on_a_stream_of_its_own_a_run_waits(on_cpu: CpuStream) -> None:

@@ -13,6 +13,7 @@ import pytest
 from mutoscope.bench.gpu_engines import GPU_BACKENDS, Case, denoiser, found
 from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine.profiles import LatentSize
+from mutoscope.errors import UserError
 from mutoscope.kernels.cuda_array import CudaArray
 from mutoscope.kernels.noise import standard_normal
 from mutoscope.runtime.pipeline import Pipeline
@@ -75,6 +76,42 @@ def test_a_clip_goes_to_a_file(pipe: Pipeline, tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs PyAV")
     clip = pipe(PROMPT, output=tmp_path / "clip.mp4", **OPTIONS)
     assert len(clip.frames) == pipe.bundle.manifest.defaults.frames
+
+
+def test_tensors_go_in_and_out_where_they_lie(pipe: Pipeline) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs PyTorch with CUDA")
+    noise = pipe.stream(PROMPT, **OPTIONS).latents
+    wanted = pipe(PROMPT, **OPTIONS).frames
+    values = torch.from_numpy(noise).cuda()
+    given = torch.full_like(values, torch.nan)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(200_000_000)  # a tenth of a second, in which there is no noise yet
+        given.copy_(values)
+        stream = pipe.stream(PROMPT, latents=given, **OPTIONS)
+    assert stream.native_latents.pointer == given.data_ptr()
+    steps = list(stream)
+    for step in (steps[0], steps[-1]):
+        tensor = torch.from_dlpack(step.native_latents)
+        assert tensor.data_ptr() == step.native_latents.pointer
+        assert np.array_equal(tensor.cpu().numpy(), step.latents)
+    assert np.array_equal(given.cpu().numpy(), noise)
+    pieces = pipe.decode(torch.from_dlpack(stream.native_latents), native=True)
+    # each is taken while its kernel may still run
+    frames = torch.cat([torch.from_dlpack(piece) for piece in pieces])
+    np.testing.assert_array_equal(frames.cpu().numpy(), wanted)
+
+
+def test_a_tensor_with_gaps_is_refused(pipe: Pipeline) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs PyTorch with CUDA")
+    shape = pipe.stream(PROMPT, **OPTIONS).latents.shape
+    tensor = torch.zeros(*shape[:-1], 2 * shape[-1], device="cuda")[..., ::2]
+    with pytest.raises(UserError, match="^latents cannot be taken from the GPU: .*without gaps"):
+        pipe.stream(PROMPT, latents=tensor, **OPTIONS)
 
 
 def test_a_denoiser_is_the_cpus(backend: str) -> None:

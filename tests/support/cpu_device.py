@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mutoscope.errors import MutoscopeError
 from mutoscope.kernels.compiler import read_source
 from mutoscope.kernels.device import DTYPES, Argument
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ SANITIZE = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=a
 class CpuArray:
     """Host memory in the place of a device's."""
 
-    owner: NDArray[Any]
+    owner: Any
     pointer: int
     shape: tuple[int, ...]
     dtype: str
@@ -58,6 +59,11 @@ class CpuArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.values(), dtype)
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        typestr, data = DTYPES[self.dtype].str, (self.pointer, False)
+        return {"version": 3, "shape": self.shape, "typestr": typestr, "data": data}
+
 
 class CpuStream:
     """Runs kernels at once, in this process, and notes what was asked for in `calls`."""
@@ -68,6 +74,8 @@ class CpuStream:
         self._library = cache(lambda source: build(read_source(source), folder / source))
         self.calls: list[str] = []
         self.device = SimpleNamespace(
+            index=0,
+            primary=True,
             name="a CPU",
             arch="sm_89",
             driver=13,
@@ -78,6 +86,13 @@ class CpuStream:
 
     def empty(self, shape: Sequence[int], dtype: str) -> CpuArray:
         return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
+
+    def adopt(self, foreign: Any) -> CpuArray:
+        told = foreign.__cuda_array_interface__
+        self.calls.append("adopt")
+        if told.get("strides"):
+            raise MutoscopeError("an array in C order without gaps is needed")
+        return CpuArray(foreign, told["data"][0], told["shape"], np.dtype(told["typestr"]).name)
 
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CpuArray:
         self.calls.append(f"upload {values.nbytes}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ....kernels.cuda_core import open_device
 from ....kernels.device import Stream
+from ....kernels.devices import open_device
 from ...bundle import Bundle
 from ...open import EngineOptions
 from ...store import EngineStore
@@ -12,7 +12,7 @@ from .session import TensorRTSession
 
 
 def open_stream_with(package: Package) -> Stream:
-    """A stream of the first NVIDIA GPU.
+    """A stream of the NVIDIA GPU that `kernels.devices` opens.
 
     Raises:
         MissingExtraError: the package is not installed, or cuda-core is not.
@@ -32,7 +32,7 @@ def open_with(
 
 
 def open_stream() -> Stream:
-    """A stream of the first NVIDIA GPU, for sessions to share."""
+    """A stream of the NVIDIA GPU that `kernels.devices` opens, for sessions to share."""
     return open_stream_with(TENSORRT)
 
 
