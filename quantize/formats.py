@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..engine.onnx_file import MICROSOFT
 from .graph import Linear, Rewriting, read_weight
 from .grid import FP8, INT8, Grid
+from .tensors import CODES
 from .weights import BLOCK, in_blocks
 
 Array = NDArray[np.float32]
@@ -76,11 +77,16 @@ def blockwise(bits: int, graph: Rewriting, linear: Linear, given: Input | None) 
 def static(grid: Grid, graph: Rewriting, linear: Linear, given: Input | None) -> None:
     """Weights and activations in 8 bits, symmetric, in scales that are settled, for TensorRT.
 
-    Pairs of QuantizeLinear and DequantizeLinear say so, and the product between them stays.
+    Pairs of QuantizeLinear and DequantizeLinear say so, and the product between them stays. With a
+    scale a channel it is in fp32 in fp16 graphs too: TensorRT-RTX gives the sums of stored numbers
+    in the product's type, where fp16 would overflow, and multiplies them by the scales afterwards.
     """
     assert given is not None
-    dtype = np.float16 if linear.half else np.float32
+    narrowed = linear.half and grid.by_channel
+    dtype = np.float16 if linear.half and not narrowed else np.float32
     source, weight = _smoothed(graph, linear, given)
+    if narrowed:
+        source = _cast(graph, linear, source, f"{source}.single", "float32")
     step = graph.tensor(f"{source}.step", _scale(grid.scale(given.peak), dtype))
     scale = _scale(grid.scales(weight), dtype)
     stored = grid.store(weight, scale.astype(np.float32))
@@ -94,15 +100,30 @@ def static(grid: Grid, graph: Rewriting, linear: Linear, given: Input | None) ->
     graph.node(linear, "QuantizeLinear", [source, step, zero], [eight])
     graph.node(linear, "DequantizeLinear", [eight, step, zero], [rounded])
     graph.node(linear, "DequantizeLinear", constant, [matrix], axis=1)
-    _product(graph, linear, "MatMul", [rounded, matrix])
+    _product(graph, linear, "MatMul", [rounded, matrix], narrowed=narrowed)
+
+
+def _cast(graph: Rewriting, linear: Linear, source: str, result: str, dtype: str) -> str:
+    graph.node(linear, "Cast", [source], [result], to=CODES[dtype])
+    return result
 
 
 def _product(
-    graph: Rewriting, linear: Linear, op: str, inputs: list[str], domain: str = "", **numbers: int
+    graph: Rewriting,
+    linear: Linear,
+    op: str,
+    inputs: list[str],
+    domain: str = "",
+    *,
+    narrowed: bool = False,
+    **numbers: int,
 ) -> None:
-    """The product, and the sum after it, in the place of the old ones."""
+    """The product, made fp16 if it is to be, and the sum after it, in the place of the old ones."""
     product = f"{linear.result}.product" if linear.bias else linear.result
-    graph.node(linear, op, inputs, [product], domain=domain, **numbers)
+    sums = f"{linear.result}.sums" if narrowed else product
+    graph.node(linear, op, inputs, [sums], domain=domain, **numbers)
+    if narrowed:
+        _cast(graph, linear, sums, product, "float16")
     if linear.bias:
         graph.node(linear, "Add", [product, linear.bias], [linear.result])
     graph.drop(linear)

@@ -35,6 +35,7 @@ BOUNDS = {"int8": 0.02, "fp8": 0.06}
 """Of the error: float8 has three bits of mantissa, and rounds by 2.6 % of each number, mostly."""
 
 PEAK = 0.5
+SINGLE, HALF = CODES["float32"], CODES["float16"]
 AXES = {"batch": 1, "latent_frames": 2, "latent_height": 6, "latent_width": 4, "tokens": 128}
 
 
@@ -141,31 +142,40 @@ def rounded(grid: Grid, values: Any) -> Any:
     return np.where(below & (grid is INT8), -128 * scale, grid.rounded(values, scale))
 
 
-@pytest.mark.parametrize("grid", [INT8, FP8], ids=lambda grid: grid.name)
-def test_half_precision_keeps_its_type(grid: Grid) -> None:
+def test_half_precision_keeps_its_type_with_one_scale() -> None:
     """In an fp16 graph scales are fp16 too, and none is so small that it would be lost."""
-    kinds = tensors_of(half_linear(), grid)
-    assert kinds[".smoothed.step"].data_type == kinds[".smoothing"].data_type == 10
-    scale = kinds["weight.scale"]
-    assert scale.data_type == 10
+    linear, file = half_linear(FP8)
+    kinds = {t.name.removeprefix(linear.source): t for t in file.model.graph.initializer}
+    assert kinds[".smoothed.step"].data_type == kinds[".smoothing"].data_type == HALF
+    scale = kinds[f"{linear.result}.weight.scale"]
+    assert scale.data_type == HALF
     assert (np.frombuffer(scale.raw_data, np.float16) >= 2.0**-14).all()
 
 
-def half_linear() -> Linear:
-    file = OnnxFile(Bundle.open(EMBEDDED), "denoiser")
-    return dataclasses.replace(find_linears(file)[0], half=True)
+def test_half_precision_is_left_for_products_with_scales_a_channel() -> None:
+    """Their sums, of numbers that are not scaled yet, are up to 127 x 127 x the width."""
+    linear, file = half_linear(INT8)
+    kinds = {t.name.removeprefix(linear.source): t for t in file.model.graph.initializer}
+    assert kinds[".smoothing"].data_type == HALF
+    assert kinds[".smoothed.single.step"].data_type == SINGLE
+    assert kinds[f"{linear.result}.weight.scale"].data_type == SINGLE
+    casts = {n.output[0]: n for n in file.model.graph.node if n.op_type == "Cast"}
+    widened = casts[f"{linear.source}.smoothed.single"]
+    narrowed = casts[f"{linear.result}.product"]
+    assert [cast.attribute[0].i for cast in (widened, narrowed)] == [SINGLE, HALF]
+    products = {n.output[0] for n in file.model.graph.node if n.op_type == "MatMul"}
+    assert narrowed.input[0] in products
 
 
-def tensors_of(linear: Linear, grid: Grid) -> dict[str, Any]:
-    """The tensors of a graph with that product, by the ends of their names."""
+def half_linear(grid: Grid) -> tuple[Linear, OnnxFile]:
+    """The first product, as if it were fp16, in eight bits, and its graph."""
     file = OnnxFile(Bundle.open(EMBEDDED), "denoiser")
+    linear = dataclasses.replace(find_linears(file)[0], half=True)
     given = Input(np.full(linear.shape[0], 2e-3, np.float32), 1e-3)
-    static(grid, Rewriting(file, Memory()), linear, given)
-    before = linear.source, f"{linear.result}."
-    return {
-        tensor.name.removeprefix(before[0]).removeprefix(before[1]): tensor
-        for tensor in file.model.graph.initializer
-    }
+    rewriting = Rewriting(file, Memory())
+    static(grid, rewriting, linear, given)
+    rewriting.finish()
+    return linear, file
 
 
 def test_tensorrt_computes_it_in_eight_bits(
