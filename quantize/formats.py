@@ -82,48 +82,55 @@ def static(grid: Grid, graph: Rewriting, linear: Linear, given: Input | None) ->
     in the product's type, where fp16 would overflow, and multiplies them by the scales afterwards.
     """
     assert given is not None
+    source, weight = _smoothed(graph, linear, given)
     narrowed = linear.half and grid.by_channel
     dtype = np.float16 if linear.half and not narrowed else np.float32
-    source, weight = _smoothed(graph, linear, given)
     if narrowed:
-        source = _cast(graph, linear, source, f"{source}.single", "float32")
-    step = graph.tensor(f"{source}.step", _scale(grid.scale(given.peak), dtype))
-    scale = _scale(grid.scales(weight), dtype)
-    stored = grid.store(weight, scale.astype(np.float32))
-    constant = [
-        graph.tensor(f"{linear.result}.weight.{grid.name}", stored),
-        graph.tensor(f"{linear.result}.weight.scale", scale),
+        single = f"{source}.single"
+        graph.node(linear, "Cast", [source], [single], to=CODES["float32"])
+        source = single
+    step = _scale(grid.scale(given.peak), dtype)
+    inputs = [
+        _rounded(grid, graph, linear, source, step),
+        _decoded(grid, graph, linear, weight, _scale(grid.scales(weight), dtype)),
     ]
+    if narrowed:
+        sums = f"{linear.result}.sums"
+        graph.node(linear, "MatMul", inputs, [sums])
+        _product(graph, linear, "Cast", [sums], to=CODES["float16"])
+    else:
+        _product(graph, linear, "MatMul", inputs)
+
+
+def _rounded(grid: Grid, graph: Rewriting, linear: Linear, source: str, step: NDArray[Any]) -> str:
+    """An input, stored and decoded; products may share it."""
+    stored, rounded = f"{source}.{grid.name}", f"{source}.rounded"
     zero = graph.tensor("symmetric", np.zeros((), grid.dtype()))
-    eight, rounded = f"{source}.{grid.name}", f"{source}.rounded"
+    scale = graph.tensor(f"{source}.step", step)
+    graph.node(linear, "QuantizeLinear", [source, scale, zero], [stored])
+    graph.node(linear, "DequantizeLinear", [stored, scale, zero], [rounded])
+    return rounded
+
+
+def _decoded(
+    grid: Grid, graph: Rewriting, linear: Linear, weight: Array, scale: NDArray[Any]
+) -> str:
+    """A matrix, decoded."""
     matrix = f"{linear.result}.weight"
-    graph.node(linear, "QuantizeLinear", [source, step, zero], [eight])
-    graph.node(linear, "DequantizeLinear", [eight, step, zero], [rounded])
+    constant = [
+        graph.tensor(f"{matrix}.{grid.name}", grid.store(weight, scale.astype(np.float32))),
+        graph.tensor(f"{matrix}.scale", scale),
+    ]
     graph.node(linear, "DequantizeLinear", constant, [matrix], axis=1)
-    _product(graph, linear, "MatMul", [rounded, matrix], narrowed=narrowed)
-
-
-def _cast(graph: Rewriting, linear: Linear, source: str, result: str, dtype: str) -> str:
-    graph.node(linear, "Cast", [source], [result], to=CODES[dtype])
-    return result
+    return matrix
 
 
 def _product(
-    graph: Rewriting,
-    linear: Linear,
-    op: str,
-    inputs: list[str],
-    domain: str = "",
-    *,
-    narrowed: bool = False,
-    **numbers: int,
+    graph: Rewriting, linear: Linear, op: str, inputs: list[str], domain: str = "", **numbers: int
 ) -> None:
-    """The product, made fp16 if it is to be, and the sum after it, in the place of the old ones."""
+    """What gives the product, and the sum after it, in the place of the old ones."""
     product = f"{linear.result}.product" if linear.bias else linear.result
-    sums = f"{linear.result}.sums" if narrowed else product
-    graph.node(linear, op, inputs, [sums], domain=domain, **numbers)
-    if narrowed:
-        _cast(graph, linear, sums, product, "float16")
+    graph.node(linear, op, inputs, [product], domain=domain, **numbers)
     if linear.bias:
         graph.node(linear, "Add", [product, linear.bias], [linear.result])
     graph.drop(linear)

@@ -34,7 +34,7 @@ class Grid:
     def scale(self, peak: ArrayLike) -> Array:
         """The scales with which the largest number stands for some magnitudes; 1 for zeros."""
         scale = np.asarray(peak, np.float32) / np.float32(self.largest)
-        return np.where(scale == 0, np.float32(1), scale)
+        return np.asarray(np.where(scale == 0, np.float32(1), scale))
 
     def scales(self, matrix: Array) -> Array:
         """The scales (out,) or () of a matrix (in, out)."""
@@ -43,7 +43,7 @@ class Grid:
     def store(self, values: Array, scale: Array) -> NDArray[Any]:
         """The nearest numbers, ties to even; what is beyond the largest becomes that."""
         numbers, dtype = np.clip(values / scale, -self.largest, self.largest), self.dtype()
-        return (np.rint(numbers) if dtype.kind == "i" else numbers).astype(dtype)
+        return np.asarray(np.rint(numbers) if dtype.kind == "i" else numbers, dtype)
 
     def rounded(self, values: Array, scale: Array) -> Array:
         """What values become."""
@@ -62,7 +62,8 @@ def float8() -> np.dtype[Any]:
         from ml_dtypes import float8_e4m3fn
     except ImportError:
         raise MissingExtraError("ml_dtypes", "cpu") from None
-    return np.dtype(float8_e4m3fn)
+    dtype: np.dtype[Any] = np.dtype(float8_e4m3fn)
+    return dtype
 
 
 INT8 = Grid("int8", 127.0, by_channel=True, dtype=partial(np.dtype, np.int8))

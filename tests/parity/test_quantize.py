@@ -36,7 +36,9 @@ CLIP: dict[str, Any] = {"width": 32, "height": 48, "frames": 5, "steps": 2}
 
 
 @pytest.fixture(scope="module")
-def half(tiny_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half(
+    tiny_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The tiny bundle with its denoiser in fp16."""
     folder = tmp_path_factory.mktemp("half")
     options = ExportOptions(precision="fp16", graphs=["denoiser"], defaults=SMALL)
