@@ -73,6 +73,7 @@ def load(
     if precision not in (None, opened.precision):
         exported = precision in {"fp32", "fp16"}
         command = "export CHECKPOINT BUNDLE" if exported else "quantize BUNDLE OUT"
+        command += " --backend tensorrt-rtx" if precision == "fp8" else ""
         raise UserError(
             f"{opened.path} is {opened.precision}, not {precision}; "
             f"make one with: mutoscope {command} --precision {precision}"

@@ -22,7 +22,8 @@ from .options import Size
     "--precision",
     default="int8",
     show_default=True,
-    help="Of the denoisers' products: int8, activations too; int4, weights alone.",
+    help="Of the denoisers' products: int8, activations too; int4, weights alone; fp8, activations "
+    "too, for tensorrt-rtx on GPUs from sm_89 (Ada) on.",
 )
 @click.option(
     "--backend",

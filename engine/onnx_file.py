@@ -24,7 +24,10 @@ EXTERNAL = 1
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 
-FLOAT, FLOAT16, BFLOAT16 = 1, 10, 16
+FLOAT, FLOAT16, BFLOAT16, FLOAT8 = 1, 10, 16, 17
+FLOAT8_NAME = "float8_e4m3fn"
+"""As NumPy calls the type, which knows it from the package `ml_dtypes`."""
+
 STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
 BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
 CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from ..engine.onnx_file import MICROSOFT
 from .graph import Linear, Rewriting, read_weight
-from .weights import BLOCK, in_blocks, per_channel
+from .grid import FP8, INT8, Grid
+from .tensors import CODES
+from .weights import BLOCK, in_blocks
 
 Array = NDArray[np.float32]
 SMALLEST_HALF = 2.0**-14
@@ -45,10 +47,10 @@ ACCURATE = 1
 def dynamic_int8(graph: Rewriting, linear: Linear, given: Input | None) -> None:
     """Weights in 8 bits, a scale a channel; activations in 8 bits, scaled anew at each run."""
     source, weight = _smoothed(graph, linear, given)
-    stored, scale = per_channel(weight)
+    scale = INT8.scales(weight)
     inputs = [
         source,
-        graph.tensor(f"{linear.result}.weight.int8", stored),
+        graph.tensor(f"{linear.result}.weight.int8", INT8.store(weight, scale)),
         graph.tensor(f"{linear.result}.weight.scale", scale),
         "",
         linear.bias or "",
@@ -72,35 +74,61 @@ def blockwise(bits: int, graph: Rewriting, linear: Linear, given: Input | None) 
     _product(graph, linear, "MatMulNBits", inputs, MICROSOFT, **numbers)
 
 
-def static_int8(graph: Rewriting, linear: Linear, given: Input | None) -> None:
+def static(grid: Grid, graph: Rewriting, linear: Linear, given: Input | None) -> None:
     """Weights and activations in 8 bits, symmetric, in scales that are settled, for TensorRT.
 
-    Pairs of QuantizeLinear and DequantizeLinear say so, and the product between them stays.
+    Pairs of QuantizeLinear and DequantizeLinear say so, and the product between them stays. With a
+    scale a channel it is in fp32 in fp16 graphs too: TensorRT-RTX gives the sums of stored numbers
+    in the product's type, where fp16 would overflow, and multiplies them by the scales afterwards.
     """
     assert given is not None
-    dtype = np.float16 if linear.half else np.float32
     source, weight = _smoothed(graph, linear, given)
-    step = graph.tensor(f"{source}.step", _scale(np.float32(given.peak / 127), dtype))
-    stored, scale = per_channel(weight)
-    scale = _scale(scale, dtype)
-    stored = np.clip(np.rint(weight / scale.astype(np.float32)), -127, 127).astype(np.int8)
-    constant = [
-        graph.tensor(f"{linear.result}.weight.int8", stored),
-        graph.tensor(f"{linear.result}.weight.scale", scale),
+    narrowed = linear.half and grid.by_channel
+    dtype = np.float16 if linear.half and not narrowed else np.float32
+    if narrowed:
+        single = f"{source}.single"
+        graph.node(linear, "Cast", [source], [single], to=CODES["float32"])
+        source = single
+    step = _scale(grid.scale(given.peak), dtype)
+    inputs = [
+        _rounded(grid, graph, linear, source, step),
+        _decoded(grid, graph, linear, weight, _scale(grid.scales(weight), dtype)),
     ]
-    zero = graph.tensor("symmetric", np.zeros((), np.int8))
-    eight, rounded = f"{source}.int8", f"{source}.rounded"
+    if narrowed:
+        sums = f"{linear.result}.sums"
+        graph.node(linear, "MatMul", inputs, [sums])
+        _product(graph, linear, "Cast", [sums], to=CODES["float16"])
+    else:
+        _product(graph, linear, "MatMul", inputs)
+
+
+def _rounded(grid: Grid, graph: Rewriting, linear: Linear, source: str, step: NDArray[Any]) -> str:
+    """An input, stored and decoded; products may share it."""
+    stored, rounded = f"{source}.{grid.name}", f"{source}.rounded"
+    zero = graph.tensor("symmetric", np.zeros((), grid.dtype()))
+    scale = graph.tensor(f"{source}.step", step)
+    graph.node(linear, "QuantizeLinear", [source, scale, zero], [stored])
+    graph.node(linear, "DequantizeLinear", [stored, scale, zero], [rounded])
+    return rounded
+
+
+def _decoded(
+    grid: Grid, graph: Rewriting, linear: Linear, weight: Array, scale: NDArray[Any]
+) -> str:
+    """A matrix, decoded."""
     matrix = f"{linear.result}.weight"
-    graph.node(linear, "QuantizeLinear", [source, step, zero], [eight])
-    graph.node(linear, "DequantizeLinear", [eight, step, zero], [rounded])
+    constant = [
+        graph.tensor(f"{matrix}.{grid.name}", grid.store(weight, scale.astype(np.float32))),
+        graph.tensor(f"{matrix}.scale", scale),
+    ]
     graph.node(linear, "DequantizeLinear", constant, [matrix], axis=1)
-    _product(graph, linear, "MatMul", [rounded, matrix])
+    return matrix
 
 
 def _product(
     graph: Rewriting, linear: Linear, op: str, inputs: list[str], domain: str = "", **numbers: int
 ) -> None:
-    """The product, and the sum after it, in the place of the old ones."""
+    """What gives the product, and the sum after it, in the place of the old ones."""
     product = f"{linear.result}.product" if linear.bias else linear.result
     graph.node(linear, op, inputs, [product], domain=domain, **numbers)
     if linear.bias:
@@ -129,15 +157,20 @@ def _smoothed(graph: Rewriting, linear: Linear, given: Input | None) -> tuple[st
 FLOAT = "float"
 """What is said of a product that stays as it is."""
 
+FLOAT8 = "fp8-static"
+SETTLED: Mapping[str, Grid] = {"int8-static": INT8, FLOAT8: FP8}
+"""Formats whose activations have scales that are settled before a run."""
+
 FORMATS: Mapping[str, Format] = {
     "int8": dynamic_int8,
-    "int8-static": static_int8,
+    **{name: partial(static, grid) for name, grid in SETTLED.items()},
     "int8-weights": partial(blockwise, 8),
     "int4-weights": partial(blockwise, 4),
 }
 BYTES = {
     "int8": 1.0,
     "int8-static": 1.0,
+    FLOAT8: 1.0,
     "int8-weights": 1 + 4 / BLOCK,
     "int4-weights": 0.5 + 4 / BLOCK,
 }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,32 +17,21 @@ from ..engine.folders import whole_folder
 from ..engine.manifest import DENOISERS, TEXT_ENCODER, Manifest
 from ..engine.onnx_file import OnnxFile
 from ..engine.target import check_target
-from ..errors import UserError, unknown
+from ..errors import UserError
 from ..runtime.guidance import TIMESTEP
 from ..runtime.request import Request, settle
 from ..runtime.text import Tokenizer
 from .activations import Activations, observe
-from .formats import Input
+from .formats import SETTLED, Input
 from .graph import Linear, find_linears
+from .grid import INT8
+from .options import KEEP, TEXT_FORMATS, Options, check_bundle, check_options
 from .quality import QualityError, judge
 from .sensitivity import Subject, choose
 from .smoothing import asymmetric, find_factors, symmetric
 from .trajectory import Call, Clips, record, spread
 from .writer import Writer
 
-LADDERS: dict[str, dict[str, tuple[str, ...]]] = {
-    "onnxruntime": {"int8": ("int8",), "int4": ("int4-weights", "int8-weights")},
-    "tensorrt-rtx": {"int8": ("int8-static",)},
-}
-"""Formats of a denoiser's products by backend and by the precision that is asked for, the smallest
-first."""
-
-SOURCES = {"onnxruntime": ("fp32",), "tensorrt-rtx": ("fp32", "fp16")}
-"""The precisions that a bundle may have before."""
-
-TEXT_FORMATS = {"int8": "int8-weights", "int4": "int4-weights"}
-KEEP = "keep"
-TEXT_ENCODERS = (*TEXT_FORMATS, KEEP)
 WAYS = 2
 """Clips that are followed step by step."""
 
@@ -52,38 +40,6 @@ SEEN, TRIED = 32, 16
 taken at equal distances over the steps of all clips."""
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to quantize.
-
-    Attributes:
-        precision: of the denoisers' products.
-        backend: what the bundle is for.
-        text_encoder: of its products; `keep` leaves it as it is; by default int8 where the backend
-            takes that.
-        target_error: of the denoisers' predictions, a share; formats are chosen to stay within it.
-        calibration: clips that are made to see what the denoisers are given.
-        prompts: clips that are made to see what was lost.
-        request: fields of `Request` for all clips, e.g. steps, width, height.
-        seed: of the first clip's noise.
-        accept_quality: write a bundle that misses the quality gate all the same.
-        threads: CPU threads; by default all cores.
-        overwrite: replace a bundle that is there.
-    """
-
-    precision: str = "int8"
-    backend: str = "onnxruntime"
-    text_encoder: str | None = None
-    target_error: float = 0.0175
-    calibration: int = 4
-    prompts: int = 8
-    request: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    accept_quality: bool = False
-    threads: int | None = None
-    overwrite: bool = False
 
 
 def quantize_bundle(
@@ -124,47 +80,6 @@ def quantize_bundle(
         if quality.missed and not options.accept_quality:
             raise QualityError(quality)
         return writer.describe(made, quality)
-
-
-def check_options(options: Options) -> None:
-    """Refuse options that cannot be.
-
-    Raises:
-        UserError: says which.
-    """
-    if options.backend not in LADDERS:
-        raise UserError(unknown("backend to quantize for", options.backend, LADDERS))
-    if options.precision not in LADDERS[options.backend]:
-        raise UserError(
-            unknown(f"precision for {options.backend}", options.precision, LADDERS[options.backend])
-        )
-    if options.text_encoder not in {None, *TEXT_ENCODERS}:
-        raise UserError(
-            unknown("text encoder's precision", str(options.text_encoder), TEXT_ENCODERS)
-        )
-    if options.text_encoder in TEXT_FORMATS and options.backend != "onnxruntime":
-        raise UserError(
-            f"{options.backend} has no {options.text_encoder} weights for the text encoder; "
-            "leave --text-encoder out"
-        )
-
-
-def check_bundle(bundle: Bundle, backend: str) -> None:
-    """Refuse a bundle that cannot be quantized.
-
-    Raises:
-        UserError: says why, and what to do.
-    """
-    if bundle.manifest.quantization is not None or bundle.precision not in {"fp32", "fp16"}:
-        raise UserError(
-            f"{bundle.path} is quantized already ({bundle.precision}); "
-            "quantize the bundle that it was made of"
-        )
-    if bundle.precision not in SOURCES[backend]:
-        raise UserError(
-            f"{bundle.path} is {bundle.precision}, beside which {backend} computes no int8; "
-            "export the checkpoint in fp32 and quantize that"
-        )
 
 
 def plan_clips(bundle: Bundle, options: Options) -> tuple[Clips, Clips, Task]:
@@ -215,10 +130,9 @@ def write_graphs(
     report: Report,
 ) -> None:
     """Write the denoisers and the text encoder."""
-    ladder = LADDERS[options.backend][options.precision]
     for name, seen in calls.items():
         subject = study(bundle, name, seen, options, report)
-        choice = choose(subject, ladder, options.target_error, report)
+        choice = choose(subject, options.ladder, options.target_error, report)
         if not choice:
             raise UserError(
                 f"{bundle.path}: nothing of the graph {name!r} can be {options.precision} "
@@ -239,9 +153,9 @@ def study(
     linears, threads = linears_of(bundle, name), options.threads
     report(f"{name}: looking at {len(linears)} products in {len(calls)} runs")
     seen = observe(bundle, name, linears, calls, threads)
-    static = options.backend != "onnxruntime"
-    quantize = symmetric if static else asymmetric
-    factors = find_factors(OnnxFile(bundle, name), linears, seen, quantize)
+    settled = SETTLED.get(options.ladder[0])
+    quantize = partial(symmetric, settled) if settled else asymmetric
+    factors = find_factors(OnnxFile(bundle, name), linears, seen, quantize, settled or INT8)
     report(f"{name}: {len(factors)} of {len(seen)} inputs are smoothed")
     inputs = {source: _input(found, factors.get(source)) for source, found in seen.items()}
     return Subject(bundle, name, linears, inputs, spread(calls, TRIED), threads)

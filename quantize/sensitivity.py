@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from ..engine import EngineOptions, Session
@@ -13,7 +14,7 @@ from ..engine.bundle import Bundle
 from ..engine.lora import Merged
 from ..engine.onnx_file import OnnxFile
 from .deviation import Deviation
-from .formats import BYTES, FLOAT, FORMATS, Input
+from .formats import BYTES, FLOAT, FLOAT8, FORMATS, Input
 from .graph import Linear, Rewriting
 from .tensors import Memory, Store
 from .trajectory import Call
@@ -56,6 +57,8 @@ class Subject:
         memory = Memory()
         content = Merged(self.write(choice, memory), memory.values)
         options, interface = EngineOptions(self.threads), self.bundle.graph(self.graph)
+        if FLOAT8 in choice.values():
+            interface = msgspec.structs.replace(interface, precision="fp8")
         return open_changed(self.bundle, self.graph, options, interface, content)
 
     def error(self, choice: Choice) -> float:

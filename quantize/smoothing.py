@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..engine.onnx_file import OnnxFile
 from .activations import Activations
 from .graph import Linear, read_weight
-from .weights import per_channel
+from .grid import Grid
 
 Array = NDArray[np.float32]
 Quantize = Callable[[Activations], Array]
@@ -39,10 +39,9 @@ def asymmetric(activations: Activations) -> Array:
     return np.asarray(rows * scale, np.float32)
 
 
-def symmetric(activations: Activations) -> Array:
-    """In steps that are settled before the run, as many below zero as above."""
-    step = float(activations.peak.max()) / 127 or 1.0
-    return np.asarray(np.rint(activations.rows / step) * step, np.float32)
+def symmetric(grid: Grid, activations: Activations) -> Array:
+    """In a scale that is settled before the run."""
+    return grid.rounded(activations.rows, grid.scale(activations.peak.max()))
 
 
 def find_factors(
@@ -50,8 +49,17 @@ def find_factors(
     linears: Iterable[Linear],
     activations: Mapping[str, Activations],
     quantize: Quantize,
+    grid: Grid,
 ) -> dict[str, Array]:
-    """The factors (in,) of those inputs whose products gain by it; products may share an input."""
+    """The factors (in,) of those inputs whose products gain by it; products may share an input.
+
+    Args:
+        file: the graph.
+        linears: its products.
+        activations: their inputs, by name.
+        quantize: what becomes of activations.
+        grid: that of the weights.
+    """
     by_source: dict[str, list[Linear]] = {}
     for linear in linears:
         by_source.setdefault(linear.source, []).append(linear)
@@ -61,7 +69,7 @@ def find_factors(
         strongest = np.max([_strongest(read_weight(file, linear)) for linear in sharing], axis=0)
         factors = smooth(seen.peak, strongest)
         weights = (read_weight(file, linear) for linear in sharing)
-        plain, smoothed = errors(seen, weights, (np.ones_like(factors), factors), quantize)
+        plain, smoothed = errors(seen, weights, (np.ones_like(factors), factors), quantize, grid)
         if smoothed < WORTH * plain:
             found[source] = factors
     return found
@@ -83,7 +91,11 @@ def smooth(peak: Array, strongest: Array) -> Array:
 
 
 def errors(
-    activations: Activations, weights: Iterable[Array], ways: Sequence[Array], quantize: Quantize
+    activations: Activations,
+    weights: Iterable[Array],
+    ways: Sequence[Array],
+    quantize: Quantize,
+    grid: Grid,
 ) -> list[float]:
     """The relative error of all products of an input in 8 bits, smoothed in each of some ways."""
     rows = [quantize(activations.divided(factors)) for factors in ways]
@@ -92,8 +104,9 @@ def errors(
         exact = activations.rows @ weight
         whole += float(np.square(exact).sum())
         for way, factors in enumerate(ways):
-            stored, scale = per_channel(weight * factors[:, None])
-            off[way] += float(np.square(rows[way] @ (stored * scale) - exact).sum())
+            matrix = weight * factors[:, None]
+            got = rows[way] @ grid.rounded(matrix, grid.scales(matrix))
+            off[way] += float(np.square(got - exact).sum())
     return [float(np.sqrt(each / whole)) for each in off]
 
 

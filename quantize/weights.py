@@ -1,4 +1,4 @@
-"""Weights in 8 and 4 bits: what is stored of a matrix, and how it is scaled."""
+"""Weights in 8 and 4 bits, several scales a channel: what is stored of a matrix."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ BLOCK = 32
 
 SHRINK = {8: (1.0,), 4: (1.0, 0.95, 0.9, 0.85, 0.8)}
 """Shares of the range that are tried for each block: with few bits, cutting the largest pays."""
-
-
-def per_channel(weight: Array) -> tuple[NDArray[np.int8], Array]:
-    """A matrix (in, out) in symmetric 8 bits, and the scale of each of its channels (out,)."""
-    scale = np.abs(weight).max(axis=0) / np.float32(127)
-    scale[scale == 0] = 1
-    return np.rint(weight / scale).astype(np.int8), scale
 
 
 def in_blocks(weight: Array, bits: int) -> tuple[NDArray[np.uint8], Array]:

@@ -26,7 +26,8 @@ from mutoscope.bench.wan_layout import TEXT_TOKENS, WAN_1_3B, Size
 from mutoscope.engine import Bundle, EngineOptions, Session, open_graph
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.quantize.formats import FORMATS
-from mutoscope.quantize.quantizer import Options, study
+from mutoscope.quantize.options import Options
+from mutoscope.quantize.quantizer import study
 from mutoscope.quantize.trajectory import Call
 
 PATTERN = Path(__file__).parents[1] / "tests" / "data" / "mini-wan"

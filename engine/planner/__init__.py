@@ -15,7 +15,7 @@ from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
 from ..manifest import DENOISERS, PROMPT
-from ..onnx_file import parse
+from ..onnx_file import FLOAT8, parse
 from ..session import axis_length
 from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
 from .peak import Peak, measure, natural, on_cpu
@@ -62,7 +62,7 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
         cpu = Peak()
         for part in _parts(bundle, name):
             known = infer(part, inputs)
-            cpu += measure(part, known, on_cpu, fused=False, runs=runs)
+            cpu += measure(part, known, on_cpu, fused=False, runs=runs, decoded={FLOAT8})
             inputs |= {output: known[output] for output in part.outputs}
     except MutoscopeError as error:
         raise MutoscopeError(f"{name}: {error}") from error

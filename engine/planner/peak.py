@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .arena import Arena, Chunk
@@ -56,7 +56,13 @@ def on_cpu(code: int) -> float:
 
 
 def measure(
-    graph: OnnxGraph, values: Mapping[str, Value], width: Width, *, fused: bool, runs: int
+    graph: OnnxGraph,
+    values: Mapping[str, Value],
+    width: Width,
+    *,
+    fused: bool,
+    runs: int,
+    decoded: Collection[int] = (),
 ) -> Peak:
     """The memory of a graph; what the caller holds (its inputs) is not in it.
 
@@ -66,8 +72,9 @@ def measure(
         width: of an element.
         fused: whether attention keeps no scores.
         runs: how often it runs; each holds what the one before gave, as a VAE's caches.
+        decoded: types of quantized weights that are decoded when the graph is opened.
     """
-    folded = _folded(graph)
+    folded = _folded(graph, decoded)
     nodes = [node for node in graph.nodes if node.outputs[0] not in folded]
     constant = {name for node in nodes for name in node.inputs} & {*graph.initializers, *folded}
     sizes = {name: value.elements * width(value.code) for name, value in values.items()}
@@ -154,18 +161,24 @@ class _Memory:
             self._live -= self._sizes[place]
 
 
-def _folded(graph: OnnxGraph) -> set[str]:
+def _folded(graph: OnnxGraph, decoded: Collection[int]) -> set[str]:
     """What comes of weights alone: a backend computes it once, when it opens the graph.
 
-    Quantized weights stay as they are.
+    Quantized weights stay as they are, but for those of some types.
     """
     constant, folded = set(graph.initializers), set[str]()
     for node in graph.nodes:
         known = node.inputs and all(name in constant for name in node.inputs if name)
-        if known and node.op != "DequantizeLinear":
+        if known and (node.op != "DequantizeLinear" or _code(graph, node) in decoded):
             constant.update(node.outputs)
             folded.update(node.outputs)
     return folded
+
+
+def _code(graph: OnnxGraph, node: Node) -> int | None:
+    """Of the type of a weight that a node takes first."""
+    weight = graph.initializers.get(node.inputs[0])
+    return weight.code if weight else None
 
 
 def _attends(node: Node) -> bool:

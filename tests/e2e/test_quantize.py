@@ -59,6 +59,12 @@ def test_mistakes(run: Callable[..., Any], folder: Path) -> None:
     assert (done.code, done.error) == (
         2, f"unknown precision for onnxruntime 'int5'; did you mean 'int8'? {known}",
     )  # fmt: skip
+    done = run("quantize", EMBEDDED, "out", "--precision", "fp8")
+    assert done.code == 2
+    assert done.error == (
+        "onnxruntime has no products in fp8, it would decode them to fp32 and gain nothing; "
+        "use --precision int8, or --backend tensorrt-rtx for GPUs from sm_89 on"
+    )
     assert run("quantize", EMBEDDED, "out", "--target-error", 0).code == 2
     assert run("quantize", EMBEDDED, "out", "--size", "33x32").error.startswith("width must be a")
     assert run("quantize", "nowhere", "out").error.startswith("no bundle at nowhere")

@@ -126,6 +126,9 @@ def test_it_makes_clips_and_the_planner_knows_it(int8: Path) -> None:
 def test_another_precision_names_the_command_that_makes_it() -> None:
     with pytest.raises(UserError, match=r"mutoscope quantize BUNDLE OUT --precision int8$"):
         mutoscope.load(precision="int8")
+    told = r"mutoscope quantize BUNDLE OUT --backend tensorrt-rtx --precision fp8$"
+    with pytest.raises(UserError, match=told):
+        mutoscope.load(precision="fp8")
 
 
 def test_what_it_cost_is_measured_and_written_down(int8: Path) -> None:
@@ -208,6 +211,8 @@ def test_mistakes_of_the_command(int8: Path, tmp_path: Path) -> None:
     refused(int8, target, f"{int8} is quantized already (int8); quantize the bundle that it was m")
     told = "unknown precision for onnxruntime 'int9'; did you mean 'int8'? (known: int4, int8)"
     refused(EMBEDDED, target, told, precision="int9")
+    told = "onnxruntime has no products in fp8, it would decode them to fp32 and gain nothing; use "
+    refused(EMBEDDED, target, told, precision="fp8")
     told = "unknown text encoder's precision 'fp8'"
     refused(EMBEDDED, target, told, text_encoder="fp8")
     told = "unknown backend to quantize for 'tensorrt-rtz'; did you mean 'tensorrt-rtx'?"

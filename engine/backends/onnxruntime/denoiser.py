@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...bundle import Bundle
 from ...lora import Merged
-from ...manifest import PROMPT, GraphSpec
+from ...manifest import PROMPT, GraphSpec, Precision
 from ...onnx_file import parse
 from ...open import EngineOptions
 from ...session import Tensor
@@ -79,18 +80,21 @@ def open_denoiser(
     check_interface(path, interface, model.graph.input, model.graph.output)
     weights = content.weights if content else {}
     parts = rewrite(model, bundle.manifest.denoiser)
+    opened = partial(_open, path, interface.precision, options, weights)
     if parts.prompt is None:
-        return OnnxRuntimeSession(name, interface, _open(path, options, parts.step, weights))
-    prompt = _open(path, options, parts.prompt, weights)
+        return OnnxRuntimeSession(name, interface, opened(parts.step))
+    prompt = opened(parts.prompt)
     _say_types(parts, prompt)
-    step = _open(path, options, parts.step, weights)
+    step = opened(parts.step)
     return DenoiserSession(name, interface, replace(parts, step=step, prompt=prompt))
 
 
-def _open(path: Path, options: EngineOptions, model: Any, weights: Arrays) -> Any:
+def _open(
+    path: Path, precision: Precision, options: EngineOptions, weights: Arrays, model: Any
+) -> Any:
     own = {tensor.name for tensor in model.graph.initializer}
     chosen = {name: weight for name, weight in weights.items() if name in own}
-    return open_native(path, options, Merged(model.SerializeToString(), chosen))
+    return open_native(path, precision, options, Merged(model.SerializeToString(), chosen))
 
 
 def _say_types(parts: Parts, prompt: Any) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....errors import BundleError, MissingExtraError, MutoscopeError
 from ...bundle import Bundle
 from ...lora import Merged, merge
-from ...manifest import GraphSpec
+from ...manifest import GraphSpec, Precision
+from ...onnx_file import FLOAT8, FLOAT8_NAME
 from ...open import EngineOptions
 from ...session import Session, Tensor
 
@@ -22,6 +24,10 @@ Provider = str | tuple[str, dict[str, str]]
 """What runs the nodes of a graph, by ONNX Runtime's name, with its options where it has any."""
 
 FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+AS_WRITTEN = "session.disable_quant_qdq"
+"""Q/DQ pairs stay as they are, and weights are decoded as the graph is opened. Else ONNX Runtime
+1.31 makes operators of float8 products that it has for integers alone, and of roundings of fp16 to
+float8 those to integers."""
 
 
 class OnnxRuntimeSession(Session):
@@ -100,6 +106,7 @@ def own_content(bundle: Bundle, name: str, options: EngineOptions) -> Merged | N
 
 def open_native(
     path: Path,
+    precision: Precision,
     options: EngineOptions,
     content: Merged | None = None,
     providers: Sequence[Provider] = (CPU,),
@@ -108,6 +115,7 @@ def open_native(
 
     Args:
         path: of the graph's file, with its weights beside it.
+        precision: of the graph.
         options: the number of threads.
         content: what to open in place of the file.
         providers: what runs the nodes.
@@ -121,6 +129,8 @@ def open_native(
     settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.log_severity_level = 3
     settings.enable_mem_pattern = False  # its block comes on top of what the arena already holds
+    if precision == "fp8":
+        settings.add_session_config_entry(AS_WRITTEN, "1")
     model = _replace(settings, path, content) if content else path
     try:
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))
@@ -138,7 +148,7 @@ def open_checked(
 ) -> Any:
     """As `open_native`, for a graph of a bundle, which takes and gives what is said."""
     path = bundle.file(bundle.graph(name).file)
-    native = open_native(path, options, content, providers)
+    native = open_native(path, interface.precision, options, content, providers)
     check_interface(path, interface, native.get_inputs(), native.get_outputs())
     return native
 
@@ -160,13 +170,20 @@ def check_interface(
 
 def _replace(settings: Any, path: Path, content: Merged) -> bytes:
     """Let a session take some weights from memory, the others from the files beside `path`."""
-    from onnxruntime import OrtValue
-
-    values = [OrtValue.ortvalue_from_numpy(weight) for weight in content.weights.values()]
+    values = [_value(weight) for weight in content.weights.values()]
     settings.add_session_config_entry(FOLDER_OF_WEIGHTS, str(path.parent))
     # before the graph is optimised; `add_initializer` comes too late for what is folded into others
     settings.add_external_initializers(list(content.weights), values)
     return content.model
+
+
+def _value(weight: NDArray[Any]) -> Any:
+    """A weight as ONNX Runtime takes it, which knows no float8 of NumPy's."""
+    from onnxruntime import OrtValue
+
+    if weight.dtype.name == FLOAT8_NAME:
+        return OrtValue.ortvalue_from_numpy_with_onnx_type(weight, FLOAT8)
+    return OrtValue.ortvalue_from_numpy(weight)
 
 
 def _one_line(error: Exception) -> str:

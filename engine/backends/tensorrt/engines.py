@@ -13,6 +13,9 @@ from ...store import Built, Engine, EngineStore
 from .build import Report, build
 from .package import PACKAGES, Package
 
+FLOAT8_SINCE = 89
+"""The first compute capability that multiplies in fp8: Ada's."""
+
 
 def describe(
     package: Package,
@@ -28,8 +31,8 @@ def describe(
     Without targets it is for the device. An engine that is tuned on a device is for that only.
 
     Raises:
-        UserError: a compute capability that the package does not build for, or a graph that is
-            quantized for another backend.
+        UserError: a compute capability that the package does not build for or that does not
+            compute in the graph's precision, or a graph that is quantized for another backend.
     """
     quantization = bundle.manifest.quantization
     if quantization and name in quantization.formats and quantization.backend not in PACKAGES:
@@ -39,19 +42,38 @@ def describe(
         )
     tuned = device if not package.ahead_of_time else None
     wanted = tuple(targets) or ((device.arch,) if device else ())
+    if package.ahead_of_time:
+        wanted = package.check_targets(wanted)
+    if bundle.graph(name).precision == "fp8":
+        _check_float8(bundle, name, wanted)
     return EngineSpec(
         graph=name,
         source=source_hash(bundle, name),
         precision=bundle.graph(name).precision,
         backend=package.backend,
         version=package.version(),
-        targets=package.check_targets(wanted) if package.ahead_of_time else wanted,
+        targets=wanted,
         gpu=tuned.name if tuned else None,
         driver=tuned.driver if tuned else None,
         system=system_name(),
         profile=profile(bundle.manifest, name, sizes),
         flags=tuple(sorted(flags)),
     )
+
+
+def _check_float8(bundle: Bundle, name: str, targets: Sequence[str]) -> None:
+    """Refuse targets that do not compute in fp8.
+
+    Raises:
+        UserError: names them, and says what to do.
+    """
+    old = [t for t in targets if int(t.removeprefix("sm_")) < FLOAT8_SINCE]
+    if old:
+        raise UserError(
+            f"{bundle.path}: the graph {name!r} is in fp8, which GPUs compute from "
+            f"sm_{FLOAT8_SINCE} on, {' and '.join(old)} not; make a bundle for it with: "
+            "mutoscope quantize BUNDLE OUT --backend tensorrt-rtx --precision int8"
+        )
 
 
 def build_engine(

@@ -13,7 +13,7 @@ import pytest
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.onnxruntime import attention
 from mutoscope.engine.backends.onnxruntime.session import FOLDER_OF_WEIGHTS
-from mutoscope.engine.onnx_file import OnnxFile
+from mutoscope.engine.onnx_file import FLOAT8, OnnxFile
 from mutoscope.engine.planner import needs
 from mutoscope.engine.planner.graph import CODES, MESSAGES, Node, OnnxGraph, Value, read_graph
 from mutoscope.engine.planner.order import execution_order
@@ -142,6 +142,24 @@ def test_folded_weights_count_as_they_are_held(embedded: Bundle) -> None:
     assert told.gpu.weights == pytest.approx(4 * stored, rel=0.01)
     # but for the sizes of heads, a few integers that a CPU's form of the graph does without
     assert told.cpu.weights == pytest.approx(told.gpu.weights, abs=256)
+
+
+@pytest.mark.parametrize("decoded", [(), {FLOAT8}])
+def test_quantized_weights_stay_unless_they_are_decoded_on_opening(decoded: set[int]) -> None:
+    graph = OnnxGraph(
+        nodes=(
+            Node("DequantizeLinear", ("w", "scale"), ("matrix",), {}),
+            Node("MatMul", ("x", "matrix"), ("y",), {}),
+        ),
+        initializers={"w": Value((100, 50), FLOAT8), "scale": Value((), CODES["float32"])},
+        outputs=("y",),
+    )
+    values = infer(graph, {"x": Value((3, 100), CODES["float32"])})
+    peak = measure(graph, values, on_cpu, fused=False, runs=1, decoded=decoded)
+    matrix, result = 100 * 50 * 4, 3 * 50 * 4
+    assert (peak.weights, peak.live) == (
+        (matrix, result) if decoded else (100 * 50 + 4, matrix + result)
+    )
 
 
 def test_an_operator_that_is_not_known() -> None:
