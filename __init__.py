@@ -41,6 +41,7 @@ def load(
     threads: int | None = None,
     loras: Mapping[str | os.PathLike[str], float] | None = None,
     text_backend: str | None = None,
+    weight_budget: int | None = None,
     keep_open: bool = True,
 ) -> Pipeline:
     """Open a bundle as a pipeline.
@@ -54,6 +55,9 @@ def load(
             they say is added to the denoiser's weights. `Pipeline.set_loras` changes them.
         text_backend: what runs the text encoder, if something else: `onnxruntime` keeps it on the
             CPU, and its weights out of a GPU's memory.
+        weight_budget: bytes of a GPU's memory for the weights of an engine that was built with
+            `--weight-streaming`; the others are read from the host's as they are needed. By default
+            TensorRT decides.
         keep_open: whether engines wait for the next clip; else each is closed as soon as a clip
             needs it no more, which takes less memory and opens them again for the next.
 
@@ -77,7 +81,7 @@ def load(
             f"{opened.path} is {opened.precision}, not {precision}; "
             f"make one with: mutoscope {command} --precision {precision}"
         )
-    options = EngineOptions(threads, open_loras(loras or {}))
+    options = EngineOptions(threads, open_loras(loras or {}), weight_budget)
     sessions = Sessions(opened, backend, options, text_backend=text_backend, keep_open=keep_open)
     return Pipeline(opened, sessions)
 

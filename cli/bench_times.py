@@ -116,12 +116,16 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
         "guidance_scale": "guidance",
         "guidance_scale_2": "guidance-2",
         "negative_prompt": "negative",
+        "sequential_guidance": "sequential-guidance",
         "step_cache": "step-cache",
         "text_backend": "text-backend",
         "vae_tile": "vae-tile",
+        "weight_budget": "weight-budget",
     }
     values = {**engine, **request}
     loras = values.pop("loras")
+    if values.get("weight_budget") is not None:
+        values["weight_budget"] = f"{values['weight_budget'] / (1 << 20):.6f}MB"
     width, height = values.pop("width"), values.pop("height")
     guided = values.pop("guidance_interval", None)
     values["size"] = width and f"{width}x{height}"
@@ -129,4 +133,8 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     if guided is not None:
         given.append(("guidance-interval", interval(guided)))
     given += [("lora", f"{path}:{scale}") for path, scale in loras.items()]
-    return [part for name, value in given for part in (f"--{name}", str(value))]
+    return [part for name, value in given for part in _argument(name, value)]
+
+
+def _argument(name: str, value: Any) -> list[str]:
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]

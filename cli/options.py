@@ -11,6 +11,8 @@ import click
 from ..errors import UserError
 
 SIDE = re.compile("[0-9]{1,6}")
+AMOUNT = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?) ?(?P<unit>[KMGT])i?B?", re.IGNORECASE)
+UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -77,6 +79,19 @@ class ScaledPath(click.ParamType[tuple[str, float]]):
             self.fail(f"{value!r}: {scale!r} is not a scale, e.g. {path}:0.8", param, ctx)
 
 
+class Amount(click.ParamType[int]):
+    """An amount of memory, 12GB; as memory is sold, a GB is 2^30 bytes."""
+
+    name = "GB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """In bytes."""
+        match = AMOUNT.fullmatch(str(value).strip())
+        if not match or not float(match["number"]):
+            self.fail(f"{value!r} is not an amount of memory, e.g. 12GB", param, ctx)
+        return int(float(match["number"]) * (1 << UNITS[match["unit"].upper()]))
+
+
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
 
@@ -106,6 +121,12 @@ REQUEST = [
         help="The share of the steps that is guided, e.g. 0:0.6; by default 0:1.",
     ),
     _option(
+        "--sequential-guidance",
+        is_flag=True,
+        default=None,
+        help="The two predictions of a guided step one after the other: less memory.",
+    ),
+    _option(
         "--step-cache",
         type=float,
         help="Spare steps that would change the velocity by less than this, e.g. 0.2.",
@@ -132,6 +153,12 @@ ENGINE = [
     ),
     _option("--precision", help="What the bundle must have, e.g. fp32."),
     _option("--threads", type=int, help="CPU threads; by default all cores."),
+    _option(
+        "--weight-budget",
+        type=Amount(),
+        help="GPU memory for the weights of an engine built with --weight-streaming; the others "
+        "are read from the host's as they are needed. By default TensorRT decides.",
+    ),
     _option(
         "--lora",
         "loras",
@@ -169,7 +196,7 @@ def sweep_options(function: Function) -> Function:
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the arguments of `load` and of a request out of a command's options."""
-    names = ("bundle", "backend", "text_backend", "precision", "threads")
+    names = ("bundle", "backend", "text_backend", "precision", "threads", "weight_budget")
     engine = {name: options.pop(name) for name in names}
     engine["loras"] = _once(options.pop("loras"))
     width, height = options.pop("size") or (None, None)
@@ -180,6 +207,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "guidance_scale",
         "guidance_scale_2",
         "guidance_interval",
+        "sequential_guidance",
         "step_cache",
         "negative_prompt",
         "seed",

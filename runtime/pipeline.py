@@ -139,7 +139,9 @@ class Pipeline(Closing):
         experts = Experts(self.sessions, settings.guidance_scales, guided)
         with account.stage("open"):
             experts(schedule.timesteps[0])
-        batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
+        batched = not settings.sequential_guidance and fits_batched(
+            self.bundle.manifest, settings.latent_shape, arithmetic.memory
+        )
         predict = GuidedDenoiser(experts, arithmetic, positive, negative, batched, given)
 
         if settings.latents is None:

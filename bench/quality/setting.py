@@ -31,6 +31,7 @@ class Setting:
         text_backend: what runs the text encoder, if something else.
         precision: what the bundle must have; by default whatever it has.
         threads: CPU threads; by default all cores.
+        weight_budget: bytes of a GPU's memory for streamed weights, as `load` takes it.
         loras: files and their scales, as `load` takes them.
         options: fields of `Request`, e.g. steps, guidance_scale, scheduler, shift.
     """
@@ -40,6 +41,7 @@ class Setting:
     text_backend: str | None = None
     precision: str | None = None
     threads: int | None = None
+    weight_budget: int | None = None
     loras: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,6 +121,7 @@ class Opener:
             "text_backend": setting.text_backend,
             "precision": setting.precision,
             "threads": setting.threads,
+            "weight_budget": setting.weight_budget,
         }
         loras = tuple(setting.loras.items())
         given = setting.bundle, *engine.values(), loras
@@ -139,6 +142,7 @@ def best(variants: Sequence[Variant], settings: Sequence[Setting]) -> Setting:
         chosen.backend,
         chosen.text_backend,
         threads=chosen.threads,
+        weight_budget=chosen.weight_budget,
         loras=chosen.loras,
         options={"steps": REFERENCE_STEPS},
     )

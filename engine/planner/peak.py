@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .arena import Arena, Chunk
 from .graph import BFLOAT16, BYTES, FLOAT, FLOAT16, Node, OnnxGraph, Value
 from .order import execution_order
+from .weights import held
 
 VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze"}
 """Their result is their first input's memory under another shape."""
@@ -67,9 +68,7 @@ def measure(
         fused: whether attention keeps no scores.
         runs: how often it runs; each holds what the one before gave, as a VAE's caches.
     """
-    folded = _folded(graph)
-    nodes = [node for node in graph.nodes if node.outputs[0] not in folded]
-    constant = {name for node in nodes for name in node.inputs} & {*graph.initializers, *folded}
+    nodes, constant = held(graph)
     sizes = {name: value.elements * width(value.code) for name, value in values.items()}
     weights = sum(sizes[name] for name in constant)
     scores = {} if fused else {n.outputs[0]: _within(n, values) for n in nodes if _attends(n)}
@@ -152,20 +151,6 @@ class _Memory:
         if not self._names[place]:
             self.arena.release(self._chunks.pop(place))
             self._live -= self._sizes[place]
-
-
-def _folded(graph: OnnxGraph) -> set[str]:
-    """What comes of weights alone: a backend computes it once, when it opens the graph.
-
-    Quantized weights stay as they are.
-    """
-    constant, folded = set(graph.initializers), set[str]()
-    for node in graph.nodes:
-        known = node.inputs and all(name in constant for name in node.inputs if name)
-        if known and node.op != "DequantizeLinear":
-            constant.update(node.outputs)
-            folded.update(node.outputs)
-    return folded
 
 
 def _attends(node: Node) -> bool:

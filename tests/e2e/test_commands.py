@@ -78,6 +78,14 @@ def test_bench_asks_for_the_same_loras() -> None:
     ]  # fmt: skip
 
 
+def test_bench_asks_for_the_same_memory() -> None:
+    engine = {"loras": {}, "weight_budget": 3 << 30}
+    request = {"width": None, "height": None, "sequential_guidance": True}
+    assert arguments_of(engine, request) == [
+        "--weight-budget", "3072.000000MB", "--sequential-guidance",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [
