@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..bench.machine import describe
 from ..bench.measure import Measurement, Repeat
 from ..bench.report import FORMATS, Report, Run, interval
 from ..bench.stages import PROMPT, STAGES, Stages, generate
+from ..engine.lora import Scale
 from ..errors import UserError, unknown
 from ..runtime.request import Request, settle
 from .options import TIMED, split
@@ -132,8 +134,15 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     given = [(flags.get(name, name), value) for name, value in values.items() if value is not None]
     if guided is not None:
         given.append(("guidance-interval", interval(guided)))
-    given += [("lora", f"{path}:{scale}") for path, scale in loras.items()]
+    given += [("lora", each) for path, scale in loras.items() for each in _scaled(path, scale)]
     return [part for name, value in given for part in _argument(name, value)]
+
+
+def _scaled(path: str, scale: Scale) -> list[str]:
+    """A LoRA as `--lora` takes it, once for each denoiser that is named."""
+    if not isinstance(scale, Mapping):
+        return [f"{path}:{scale}"]
+    return [f"{path}:{each}@{denoiser}" for denoiser, each in scale.items()]
 
 
 def _argument(name: str, value: Any) -> list[str]:

@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from ..engine.lora import Scale
 from ..errors import UserError
 
 SIDE = re.compile("[0-9]{1,6}")
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 AMOUNT = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?) ?(?P<unit>[KMGT])i?B?", re.IGNORECASE)
 UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -61,20 +63,23 @@ class Several(click.ParamType[tuple[Any, ...]]):
         return tuple(self._each.convert(part.strip(), param, ctx) for part in str(value).split(","))
 
 
-class ScaledPath(click.ParamType[tuple[str, float]]):
-    """PATH or PATH:SCALE."""
+class ScaledPath(click.ParamType[tuple[str, float, str | None]]):
+    """PATH or PATH:SCALE, and perhaps @DENOISER after it."""
 
-    name = "PATH[:SCALE]"
+    name = "PATH[:SCALE][@DENOISER]"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float]:
-        """The path and the scale, which is 1 where none is given."""
-        path, colon, scale = str(value).rpartition(":")
+    ) -> tuple[str, float, str | None]:
+        """The path, the scale, which is 1 where none is given, and the denoiser that is named."""
+        scaled, _, named = str(value).rpartition("@")
+        denoiser = named if scaled and NAME.fullmatch(named) else None
+        whole = scaled if denoiser else str(value)
+        path, colon, scale = whole.rpartition(":")
         if not colon or "/" in scale:
-            return str(value), 1.0
+            return whole, 1.0, denoiser
         try:
-            return path, float(scale)
+            return path, float(scale), denoiser
         except ValueError:
             self.fail(f"{value!r}: {scale!r} is not a scale, e.g. {path}:0.8", param, ctx)
 
@@ -164,7 +169,8 @@ ENGINE = [
         "loras",
         type=ScaledPath(),
         multiple=True,
-        help="Added to the denoiser's weights, e.g. pixel-art.safetensors:0.8; may be repeated.",
+        help="Added to the denoiser's weights, e.g. pixel-art.safetensors:0.8; may be repeated. "
+        "Of two denoisers to both, or to one: low.safetensors:1@denoiser_2.",
     ),
 ]
 
@@ -198,7 +204,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the arguments of `load` and of a request out of a command's options."""
     names = ("bundle", "backend", "text_backend", "precision", "threads", "weight_budget")
     engine = {name: options.pop(name) for name in names}
-    engine["loras"] = _once(options.pop("loras"))
+    engine["loras"] = by_file(options.pop("loras"))
     width, height = options.pop("size") or (None, None)
     fields = (
         "frames",
@@ -220,10 +226,16 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return engine, {"width": width, "height": height, **request}
 
 
-def _once(loras: tuple[tuple[str, float], ...]) -> dict[str, float]:
-    scales = dict(loras)
-    for path in scales:
-        if [given for given, _ in loras].count(path) > 1:
+def by_file(loras: tuple[tuple[str, float, str | None], ...]) -> dict[str, Scale]:
+    """LoRAs as `load` takes them."""
+    scales: dict[str, Scale] = {}
+    for path, scale, denoiser in loras:
+        known = scales.get(path, {})
+        if denoiser is None and path not in scales:
+            scales[path] = scale
+        elif denoiser is not None and isinstance(known, dict) and denoiser not in known:
+            scales[path] = {**known, denoiser: scale}
+        else:
             raise UserError(f"--lora names {path} twice; add up the scales")
     return scales
 

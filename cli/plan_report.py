@@ -30,9 +30,9 @@ class Report:
     asked: Mapping[str, Any]
 
     @cached_property
-    def remedies(self) -> Remedies | None:
-        """What would fit, where nothing does."""
-        return None if self.plan.chosen else self.plan.remedies()
+    def remedies(self) -> Remedies:
+        """What would fit; for a clip that does not."""
+        return self.plan.remedies()
 
     def facts(self) -> dict[str, Any]:
         """All of a plan; memory in MB (2^20 bytes)."""
@@ -60,7 +60,7 @@ class Report:
                 precision: {placed.backend: _summary(placed) for placed in each}
                 for precision, each in plan.estimates.items()
             },
-            "would_fit": self.remedies and _remedies(self.remedies),
+            "would_fit": None if chosen else _remedies(self.remedies),
         }
 
     def lines(self) -> list[str]:
@@ -85,8 +85,7 @@ class Report:
 
     def refusal(self) -> str:
         """Where nothing fits: what is lacking, and what would fit."""
-        remedies, lacking = self.remedies, []
-        assert remedies is not None
+        lacking = []
         for placed in self.plan.placements.values():
             where = "a GPU" if placed.backend == TENSORRT else "the CPU"
             pairs = ((placed.vram, self.plan.machine.vram or 0), (placed.ram, placed.machine.ram))
@@ -100,7 +99,6 @@ class Report:
 
     def _what_would(self) -> str:
         remedies, machine = self.remedies, self.plan.machine
-        assert remedies is not None
         found = [f"--ram {enough(remedies.ram)} without a GPU"]
         if remedies.vram is not None and remedies.vram_ram is not None:
             more = remedies.vram_ram > machine.ram

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..cache import cache_folder
 from ..closing import Closing
 from ..engine import Bundle, Session, Sessions
-from ..engine.lora import open_loras
+from ..engine.lora import Scale, open_loras
 from ..engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER
 from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
@@ -96,7 +96,7 @@ class Pipeline(Closing):
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
         return self._preview(self._arithmetic.array(latents))
 
-    def set_loras(self, loras: Mapping[str | os.PathLike[str], float]) -> None:
+    def set_loras(self, loras: Mapping[str | os.PathLike[str], Scale]) -> None:
         """Change the LoRAs, as for `load`; `{}` for none. Streams that have begun cannot go on.
 
         Raises:

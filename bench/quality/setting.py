@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...engine.lora import Scale
 from ...engine.manifest import PRECISIONS
 from ...errors import UserError
 from ...runtime.pipeline import Pipeline
@@ -42,7 +43,7 @@ class Setting:
     precision: str | None = None
     threads: int | None = None
     weight_budget: int | None = None
-    loras: Mapping[str, float] = field(default_factory=dict)
+    loras: Mapping[str, Scale] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -123,10 +124,13 @@ class Opener:
             "threads": setting.threads,
             "weight_budget": setting.weight_budget,
         }
-        loras = tuple(setting.loras.items())
+        loras = tuple(
+            (path, tuple(scale.items()) if isinstance(scale, Mapping) else scale)
+            for path, scale in setting.loras.items()
+        )
         given = setting.bundle, *engine.values(), loras
         if given not in self._opened:
-            pipe = load(setting.bundle, **engine, loras=dict(loras))
+            pipe = load(setting.bundle, **engine, loras=setting.loras)
             engines = setting.backend, setting.text_backend, setting.threads
             same = pipe.bundle.sha256, engines, loras
             self._opened[given] = self._distinct.setdefault(same, pipe)

@@ -100,7 +100,7 @@ def test_a_placement_is_told_as_commands_that_bring_it_about(run: Run, folder: P
     command = placement["generate"]
     assert command == [
         "mutoscope", "generate", "PROMPT", "--bundle", str(EMBEDDED), "--size", "512x512",
-        "--steps", "2", "--guidance", "4", "--frames", "17", "--vae-tile", "128", "--backend",
+        "--frames", "17", "--steps", "2", "--guidance", "4", "--vae-tile", "128", "--backend",
         "tensorrt-rtx", "--sequential-guidance",
     ]  # fmt: skip
     assert run("plan", EMBEDDED, *given).out.splitlines()[-1] == " ".join(command)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ....errors import BundleError, MissingExtraError, MutoscopeError
 from ...bundle import Bundle
-from ...lora import Merged, merge
+from ...lora import Merged, changing, merge
 from ...manifest import GraphSpec
 from ...open import EngineOptions
 from ...session import Session, Tensor
@@ -93,7 +93,7 @@ def own_content(bundle: Bundle, name: str, options: EngineOptions) -> Merged | N
     Raises:
         UserError: a LoRA does not fit.
     """
-    if options.loras and bundle.graph(name).lora is not None:
+    if bundle.graph(name).lora is not None and changing(name, options.loras):
         return merge(bundle, name, options.loras)
     return None
 
