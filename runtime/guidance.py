@@ -78,9 +78,9 @@ def working_memory(manifest: Manifest, latent_shape: tuple[int, ...]) -> int:
     Counts a block's widest moment: eight tensors of the hidden size, the feed-forward's inner one,
     and the attention scores twice, as if all were held. Few engines do: ONNX Runtime on a CPU for
     narrow models alone. They are counted all the same. The planner, which knows from the graph,
-    needs a package and time that a run does not have, and with or without it the answer has to be
-    the same. And a clip whose scores alone are too large has thousands of tokens, for which one
-    batch is no faster than two runs, but takes twice the memory.
+    needs a package and time that a run may not have, and the answer must not depend on that. And
+    where the scores alone are too large there are thousands of tokens, with which one batch takes
+    twice the memory and no less time than two runs (on a CPU: docs/lab.md, 2026-11-22).
     """
     size = manifest.denoiser
     tokens = math.prod(latent_shape[2:]) // math.prod(manifest.latents.patch_size)

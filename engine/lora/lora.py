@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -49,19 +49,19 @@ def open_loras(scales: Mapping[str | os.PathLike[str], Scale]) -> tuple[Lora, ..
         UserError: a file that cannot be read or is no LoRA, or a scale that is no number.
     """
     for path, scale in scales.items():
-        for each in _by_denoiser(scale).values():
+        for _, each in _by_denoiser(scale):
             if isinstance(each, bool) or not isinstance(each, int | float) or not _finite(each):
                 raise UserError(f"the scale of {os.fspath(path)} must be a number, not {each!r}")
     return tuple(
         Lora(file, float(each), denoiser)
         for path, scale in scales.items()
         for file in [read_file(path)]
-        for denoiser, each in _by_denoiser(scale).items()
+        for denoiser, each in _by_denoiser(scale)
     )
 
 
-def _by_denoiser(scale: Scale) -> Mapping[str | None, float]:
-    return dict(scale) if isinstance(scale, Mapping) else {None: scale}
+def _by_denoiser(scale: Scale) -> Iterable[tuple[str | None, float]]:
+    return scale.items() if isinstance(scale, Mapping) else [(None, scale)]
 
 
 def _finite(number: float) -> bool:
