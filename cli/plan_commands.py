@@ -55,8 +55,9 @@ def builds(plan: Plan, placed: Placement, bundle: str) -> list[list[str]]:
         return []
     groups: dict[tuple[str, bool], list[str]] = {}
     for stage, graphs in _graphs(plan, placed).items():
-        key = _profile(plan, placed, stage), placed.streamed(stage)
-        groups.setdefault(key, []).extend(graphs)
+        if graphs:
+            key = _profile(plan, placed, stage), placed.streamed(stage)
+            groups.setdefault(key, []).extend(graphs)
     sequential = ["--sequential-guidance"] if "sequential_guidance" in placed.options else []
     return [
         [
@@ -66,7 +67,6 @@ def builds(plan: Plan, placed: Placement, bundle: str) -> list[list[str]]:
             *(sequential if DENOISERS[0] in names else []),
         ]
         for (profile, streamed), names in groups.items()
-        if names
     ]
 
 

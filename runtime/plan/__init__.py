@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
 from ...engine import Bundle
-from ...engine.manifest import TEXT_ENCODER
+from ...engine.manifest import DENOISERS, TEXT_ENCODER
 from ...engine.planner import Needs, in_precision, needs
 from ..request import Settings
 from .machine import Machine, enough, shown
@@ -88,8 +88,10 @@ class Plan:
 
     @property
     def engines(self) -> int:
-        """Disk that TensorRT engines take, about: their weights."""
-        return sum(n.gpu.weights for n in self.graphs.values())
+        """Disk that TensorRT engines take, about: their weights; two experts are alike."""
+        experts = sum(name in self.stages.manifest.graphs for name in DENOISERS)
+        copies = {DENOISERS[0]: experts}
+        return sum(n.gpu.weights * copies.get(name, 1) for name, n in self.graphs.items())
 
     @property
     def build_ram(self) -> int:

@@ -6,12 +6,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mutoscope
 import pytest
 from mutoscope.cli.options import Amount
+from mutoscope.cli.plan_commands import builds, generate
+from mutoscope.engine import Bundle
+from mutoscope.runtime.plan import Machine, Placement, Plan
+from mutoscope.runtime.plan.stages import Stages
+from mutoscope.runtime.plan.ways import Measure, Way
+from mutoscope.runtime.request import Request, settle
 
 pytestmark = pytest.mark.e2e
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -120,6 +127,46 @@ def test_the_command_of_a_cpu_keeps_within_its_memory(run: Run, folder: Path) ->
     clip = json.loads(done.stdout)
     assert clip["peak_memory_mb"] == pytest.approx(placement["ram_mb"], rel=0.15)
     assert {name: clip["settings"][name] for name in placement["options"]} == placement["options"]
+
+
+def way(**options: str | int) -> Way:
+    return Way(0, 0, tuple(Measure(name, value, "why") for name, value in options.items()))
+
+
+def test_engines_that_differ_are_built_apart(expert_bundle_folder: Path) -> None:
+    """The text encoder stays on the CPU, both denoisers stream their weights."""
+    manifest = Bundle.open(expert_bundle_folder).manifest
+    settings = settle(Request(prompt="any"), manifest)
+    machine = Machine(1 << 30, 1 << 30)
+    plan = Plan(Stages(manifest, settings, lambda *_: pytest.fail("asked")), machine, "fp16", 0)
+    ways = {
+        "text": way(text_backend="onnxruntime"),
+        "image": way(),
+        "denoiser": way(sequential_guidance=True, weight_budget=300 << 20),
+        "vae": way(vae_tile=128),
+    }
+    placed = Placement("tensorrt-rtx", machine, ways)
+    common = ["mutoscope", "build", "a b", "--backend", "tensorrt-rtx", "--profile", "32x32x5"]
+    assert builds(plan, placed, "a b") == [
+        [
+            *common, "--graphs", "denoiser,denoiser_2", "--weight-streaming",
+            "--sequential-guidance",
+        ],
+        [*common, "--graphs", "vae_decoder_first,vae_decoder_next"],
+    ]  # fmt: skip
+    assert generate(plan, placed, "a b", {"steps": None, "guidance_scale": 4.5})[3:] == [
+        "--bundle", "a b", "--size", "32x32", "--guidance", "4.5", "--frames", "5", "--backend",
+        "tensorrt-rtx", "--text-backend", "onnxruntime", "--sequential-guidance", "--vae-tile",
+        "128", "--weight-budget", "300MB",
+    ]  # fmt: skip
+    assert builds(plan, replace(placed, backend="onnxruntime"), "a b") == []
+
+
+def test_a_bundle_that_wants_an_image_is_planned_with_one(
+    run: Run, channel_bundle_folder: Path
+) -> None:
+    done = run("plan", channel_bundle_folder)
+    assert done.error.endswith("is no ONNX file; export the bundle again")
 
 
 def test_what_fits_nowhere_is_refused(run: Run) -> None:

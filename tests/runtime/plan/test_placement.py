@@ -93,6 +93,43 @@ def test_each_stage_takes_the_fastest_way_that_fits(
     assert found.vram <= vram * GB
 
 
+@pytest.mark.parametrize(
+    ("card", "options"),
+    [
+        (80, {}),
+        (24, {"sequential_guidance": True, "weight_budget": 20992 * MB}),
+        (16, {"sequential_guidance": True, "vae_tile": 256, "weight_budget": 13312 * MB}),
+        (12, {"sequential_guidance": True, "vae_tile": 256, "weight_budget": 9472 * MB}),
+        (
+            8,
+            {
+                "text_backend": ONNXRUNTIME,
+                "sequential_guidance": True,
+                "vae_tile": 256,
+                "weight_budget": 5632 * MB,
+            },
+        ),
+    ],
+)
+def test_a_model_of_14_billion(
+    bundle_manifest: Manifest, card: int, options: dict[str, Any]
+) -> None:
+    """Its weights are 28 GB and more; the text encoder's 11."""
+    large = told(text=11, denoiser=28.5, working=2, vae=16.5)
+    found = placed(stages(bundle_manifest, large), card)
+    assert (found.fits, found.options) == (True, options)
+    assert found.vram <= card * GB
+
+
+def test_two_experts_are_two_engines(bundle_manifest: Manifest) -> None:
+    graphs = {**bundle_manifest.graphs, "denoiser_2": bundle_manifest.graphs["denoiser"]}
+    two = msgspec.structs.replace(bundle_manifest, graphs=graphs)
+    machine = Machine(64 * GB, 24 * GB)
+    one, both = (plan(manifest, told(), machine) for manifest in (bundle_manifest, two))
+    assert both.engines - one.engines == 8 * GB
+    assert both.placements[TENSORRT].vram == one.placements[TENSORRT].vram
+
+
 def test_a_budget_leaves_room_for_what_a_run_takes(bundle_manifest: Manifest) -> None:
     """Weights, what is worked in, and a sixteenth of the GPU."""
     found = placed(stages(bundle_manifest, told()), 8)
