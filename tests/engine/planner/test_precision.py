@@ -11,7 +11,7 @@ from mutoscope.engine import Bundle
 from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.planner import Needs, in_precision, needs
 
-pytest.importorskip("google.protobuf", reason="the cpu extra is not installed")
+pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 
 AXES = {"batch": 1, "tokens": 7, "latent_frames": 3, "latent_height": 4, "latent_width": 6}
 
