@@ -14,8 +14,8 @@ TILES = (512, 256, 128)
 """Sides in pixels that are tried."""
 
 SPARE = 16
-"""With streamed weights one part in so many of the GPU's memory is left to the driver and to what
-the estimate misses: an assumption."""
+"""With streamed weights one part in so many of the GPU's memory is left to the driver, to what
+TensorRT streams through, and to what the estimate misses: an assumption."""
 
 RESIDENT = 2
 """While a weight is used the next one comes in, so that at least so many of the largest have to be

@@ -84,7 +84,7 @@ class Context:
         else:
             budget = min(wanted, self._engine.streamable_weights_size)
         self._engine.weight_streaming_budget_v2 = budget
-        if self._engine.weight_streaming_budget_v2 != budget:
+        if self._engine.weight_streaming_budget_v2 > budget:
             raise self._failure(f"takes no weight budget of {budget >> 20} MB")
 
     @property

@@ -87,10 +87,13 @@ class Recorder:
 
 
 class FakeEngine(SimpleNamespace):
-    """Its weights can be streamed, 1,000 bytes of them; 600 is what TensorRT would keep."""
+    """Its weights can be streamed, 1,000 bytes of them; 600 is what TensorRT would keep.
+
+    As in TensorRT, nothing is streamed before a budget is set.
+    """
 
     streamable_weights_size = 1000
-    budget = 0
+    budget = 1000
 
     def __init__(self, recorder: Recorder, **others: Any) -> None:
         super().__init__(**others)
