@@ -43,7 +43,7 @@ class Setting:
     precision: str | None = None
     threads: int | None = None
     weight_budget: int | None = None
-    loras: Mapping[str, Scale] = field(default_factory=dict)
+    loras: Mapping[str | os.PathLike[str], Scale] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -130,7 +130,7 @@ class Opener:
         )
         given = setting.bundle, *engine.values(), loras
         if given not in self._opened:
-            pipe = load(setting.bundle, **engine, loras={**setting.loras})
+            pipe = load(setting.bundle, **engine, loras=setting.loras)
             engines = setting.backend, setting.text_backend, setting.threads
             same = pipe.bundle.sha256, engines, loras
             self._opened[given] = self._distinct.setdefault(same, pipe)
