@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .engine.lora import Scale
     from .errors import MutoscopeError, UserError
     from .runtime.clip import Clip
     from .runtime.output import Output
@@ -39,8 +40,9 @@ def load(
     backend: str = "onnxruntime",
     precision: str | None = None,
     threads: int | None = None,
-    loras: Mapping[str | os.PathLike[str], float] | None = None,
+    loras: Mapping[str | os.PathLike[str], Scale] | None = None,
     text_backend: str | None = None,
+    weight_budget: int | None = None,
     keep_open: bool = True,
 ) -> Pipeline:
     """Open a bundle as a pipeline.
@@ -51,9 +53,14 @@ def load(
         precision: what the bundle must have; by default whatever it has.
         threads: CPU threads; by default all cores.
         loras: files (safetensors) and their scales, e.g. `{"pixel-art.safetensors": 0.8}`: what
-            they say is added to the denoiser's weights. `Pipeline.set_loras` changes them.
+            they say is added to the denoiser's weights. Of a bundle with two denoisers both are
+            changed, or those that are named: `{"low.safetensors": {"denoiser_2": 1}}`.
+            `Pipeline.set_loras` changes them.
         text_backend: what runs the text encoder, if something else: `onnxruntime` keeps it on the
             CPU, and its weights out of a GPU's memory.
+        weight_budget: bytes of a GPU's memory for the weights of an engine that was built with
+            `--weight-streaming`; the others are read from the host's as they are needed. By default
+            TensorRT decides.
         keep_open: whether engines wait for the next clip; else each is closed as soon as a clip
             needs it no more, which takes less memory and opens them again for the next.
 
@@ -78,7 +85,7 @@ def load(
             f"{opened.path} is {opened.precision}, not {precision}; "
             f"make one with: mutoscope {command} --precision {precision}"
         )
-    options = EngineOptions(threads, open_loras(loras or {}))
+    options = EngineOptions(threads, open_loras(loras or {}), weight_budget)
     sessions = Sessions(opened, backend, options, text_backend=text_backend, keep_open=keep_open)
     return Pipeline(opened, sessions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..bench.machine import describe
 from ..bench.measure import Measurement, Repeat
 from ..bench.report import FORMATS, Report, Run, interval
 from ..bench.stages import PROMPT, STAGES, Stages, generate
+from ..engine.lora import Scale
 from ..errors import UserError, unknown
 from ..runtime.request import Request, settle
 from .options import TIMED, split
@@ -116,17 +118,32 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
         "guidance_scale": "guidance",
         "guidance_scale_2": "guidance-2",
         "negative_prompt": "negative",
+        "sequential_guidance": "sequential-guidance",
         "step_cache": "step-cache",
         "text_backend": "text-backend",
         "vae_tile": "vae-tile",
+        "weight_budget": "weight-budget",
     }
     values = {**engine, **request}
     loras = values.pop("loras")
+    if values.get("weight_budget") is not None:
+        values["weight_budget"] = f"{values['weight_budget'] / (1 << 20):.6f}MB"
     width, height = values.pop("width"), values.pop("height")
     guided = values.pop("guidance_interval", None)
     values["size"] = width and f"{width}x{height}"
     given = [(flags.get(name, name), value) for name, value in values.items() if value is not None]
     if guided is not None:
         given.append(("guidance-interval", interval(guided)))
-    given += [("lora", f"{path}:{scale}") for path, scale in loras.items()]
-    return [part for name, value in given for part in (f"--{name}", str(value))]
+    given += [("lora", each) for path, scale in loras.items() for each in _scaled(path, scale)]
+    return [part for name, value in given for part in _argument(name, value)]
+
+
+def _scaled(path: str, scale: Scale) -> list[str]:
+    """A LoRA as `--lora` takes it, once for each denoiser that is named."""
+    if not isinstance(scale, Mapping):
+        return [f"{path}:{scale}"]
+    return [f"{path}:{each}@{denoiser}" for denoiser, each in scale.items()]
+
+
+def _argument(name: str, value: Any) -> list[str]:
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]

@@ -46,6 +46,11 @@ from .progress import BuildProgress
 @click.option("--refit", is_flag=True, help="Weights can be changed later; needs a GPU here.")
 @click.option("--strip-weights", is_flag=True, help="Leave the weights out; needs a GPU here.")
 @click.option("--weight-streaming", is_flag=True, help="Weights may stay in the host's memory.")
+@click.option(
+    "--sequential-guidance",
+    is_flag=True,
+    help="Denoisers take one prediction at a time: less memory; for generate's of that name.",
+)
 @click.option("--threads", type=int, help="CPU threads; by default TensorRT decides.")
 @click.option(
     "-o",
@@ -64,6 +69,7 @@ def command(
     graphs: str | None,
     threads: int | None,
     output: Path | None,
+    sequential_guidance: bool,
     as_json: bool,
     **flags: bool,
 ) -> None:
@@ -74,7 +80,11 @@ def command(
     sizes = _sizes(opened.manifest, split(profile))
     targets, device = _targets(package, split(arch))
     chosen = [flag for flag in FLAGS if flags[flag.replace("-", "_")]]
-    specs = [describe(package, opened, n, sizes, targets, chosen, device) for n in names]
+    batched = not sequential_guidance
+    specs = [
+        describe(package, opened, name, sizes, targets, chosen, device, batched=batched)
+        for name in names
+    ]
     store, engines = EngineStore(output), []
     for spec in specs:
         with BuildProgress(spec.graph) as progress:

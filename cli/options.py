@@ -8,9 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
+from ..engine.lora import Scale
 from ..errors import UserError
 
 SIDE = re.compile("[0-9]{1,6}")
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+AMOUNT = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{1,9})?) ?(?P<unit>[KMGT])i?B?", re.IGNORECASE)
+UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -59,22 +63,38 @@ class Several(click.ParamType[tuple[Any, ...]]):
         return tuple(self._each.convert(part.strip(), param, ctx) for part in str(value).split(","))
 
 
-class ScaledPath(click.ParamType[tuple[str, float]]):
-    """PATH or PATH:SCALE."""
+class ScaledPath(click.ParamType[tuple[str, float, str | None]]):
+    """PATH or PATH:SCALE, and perhaps @DENOISER after it."""
 
-    name = "PATH[:SCALE]"
+    name = "PATH[:SCALE][@DENOISER]"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float]:
-        """The path and the scale, which is 1 where none is given."""
-        path, colon, scale = str(value).rpartition(":")
+    ) -> tuple[str, float, str | None]:
+        """The path, the scale, which is 1 where none is given, and the denoiser that is named."""
+        scaled, _, named = str(value).rpartition("@")
+        denoiser = named if scaled and NAME.fullmatch(named) else None
+        whole = scaled if denoiser else str(value)
+        path, colon, scale = whole.rpartition(":")
         if not colon or "/" in scale:
-            return str(value), 1.0
+            return whole, 1.0, denoiser
         try:
-            return path, float(scale)
+            return path, float(scale), denoiser
         except ValueError:
             self.fail(f"{value!r}: {scale!r} is not a scale, e.g. {path}:0.8", param, ctx)
+
+
+class Amount(click.ParamType[int]):
+    """An amount of memory, 12GB; as memory is sold, a GB is 2^30 bytes."""
+
+    name = "GB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """In bytes."""
+        match = AMOUNT.fullmatch(str(value).strip())
+        if not match or not float(match["number"]):
+            self.fail(f"{value!r} is not an amount of memory, e.g. 12GB", param, ctx)
+        return int(float(match["number"]) * (1 << UNITS[match["unit"].upper()]))
 
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
@@ -104,6 +124,12 @@ REQUEST = [
         "--guidance-interval",
         type=Interval(),
         help="The share of the steps that is guided, e.g. 0:0.6; by default 0:1.",
+    ),
+    _option(
+        "--sequential-guidance",
+        is_flag=True,
+        default=None,
+        help="The two predictions of a guided step one after the other: less memory.",
     ),
     _option(
         "--step-cache",
@@ -139,11 +165,18 @@ ENGINE = [
     _option("--precision", help="What the bundle must have, e.g. fp32."),
     _option("--threads", type=int, help="CPU threads; by default all cores."),
     _option(
+        "--weight-budget",
+        type=Amount(),
+        help="GPU memory for the weights of an engine built with --weight-streaming; the others "
+        "are read from the host's as they are needed. By default TensorRT decides.",
+    ),
+    _option(
         "--lora",
         "loras",
         type=ScaledPath(),
         multiple=True,
-        help="Added to the denoiser's weights, e.g. pixel-art.safetensors:0.8; may be repeated.",
+        help="Added to the denoiser's weights, e.g. pixel-art.safetensors:0.8; may be repeated. "
+        "Of two denoisers to both, or to one: low.safetensors:1@denoiser_2.",
     ),
 ]
 
@@ -175,9 +208,9 @@ def sweep_options(function: Function) -> Function:
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the arguments of `load` and of a request out of a command's options."""
-    names = ("bundle", "backend", "text_backend", "precision", "threads")
+    names = ("bundle", "backend", "text_backend", "precision", "threads", "weight_budget")
     engine = {name: options.pop(name) for name in names}
-    engine["loras"] = _once(options.pop("loras"))
+    engine["loras"] = by_file(options.pop("loras"))
     width, height = options.pop("size") or (None, None)
     fields = (
         "frames",
@@ -186,6 +219,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "guidance_scale",
         "guidance_scale_2",
         "guidance_interval",
+        "sequential_guidance",
         "step_cache",
         "negative_prompt",
         "seed",
@@ -199,10 +233,16 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return engine, {"width": width, "height": height, **request}
 
 
-def _once(loras: tuple[tuple[str, float], ...]) -> dict[str, float]:
-    scales = dict(loras)
-    for path in scales:
-        if [given for given, _ in loras].count(path) > 1:
+def by_file(loras: tuple[tuple[str, float, str | None], ...]) -> dict[str, Scale]:
+    """LoRAs as `load` takes them."""
+    scales: dict[str, Scale] = {}
+    for path, scale, denoiser in loras:
+        known = scales.get(path, {})
+        if denoiser is None and path not in scales:
+            scales[path] = scale
+        elif denoiser is not None and isinstance(known, dict) and denoiser not in known:
+            scales[path] = {**known, denoiser: scale}
+        else:
             raise UserError(f"--lora names {path} twice; add up the scales")
     return scales
 

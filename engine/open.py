@@ -16,6 +16,9 @@ from .session import Session
 if TYPE_CHECKING:
     from .lora import Lora
 
+STREAMING = ("tensorrt", "tensorrt-rtx")
+"""Backends whose engines can leave weights in the host's memory."""
+
 BACKENDS = ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "null")
 
 
@@ -26,18 +29,24 @@ class EngineOptions:
     Attributes:
         threads: CPU threads for one run, at most one a core; `None` means all that there are.
         loras: what is added to the denoiser's weights.
+        weight_budget: bytes of a GPU's memory for the weights of an engine that can stream them;
+            `None` leaves it to the backend.
         stream: of a GPU, which a backend's `open_stream` gave for sessions to share; `None` leaves
             it to each.
     """
 
     threads: int | None = None
     loras: tuple[Lora, ...] = ()
+    weight_budget: int | None = None
     stream: Stream | None = None
 
     def __post_init__(self) -> None:
         most = os.cpu_count() or 1
         if self.threads is not None and self.threads not in range(1, most + 1):
             raise UserError(f"threads must be between 1 and {most} here, not {self.threads!r}")
+        budget = self.weight_budget
+        if budget is not None and (type(budget) is not int or budget < 0):
+            raise UserError(f"weight_budget must be a number of bytes, not {budget!r}")
 
 
 class Backend(Protocol):
@@ -86,6 +95,19 @@ def check_loras(bundle: Bundle, backend: str, loras: Sequence[Lora]) -> None:
         cast("LoraBackend", opener).check_loras(bundle, loras)
 
 
+def check_weight_budget(backend: str, options: EngineOptions) -> None:
+    """See that a backend can keep to a budget, where the options have one.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if options.weight_budget is not None and backend not in STREAMING:
+        raise UserError(
+            f"the backend {backend!r} holds all weights of an engine; --weight-budget is for "
+            f"{' and '.join(STREAMING)}"
+        )
+
+
 def open_graph(
     bundle: Bundle,
     name: str,
@@ -102,4 +124,5 @@ def open_graph(
     """
     options = options or EngineOptions()
     check_loras(bundle, backend, options.loras)
+    check_weight_budget(backend, options)
     return find_backend(backend).open_session(bundle, name, options)

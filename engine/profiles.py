@@ -34,11 +34,14 @@ class LatentSize:
         )
 
 
-def profile(manifest: Manifest, name: str, sizes: Sequence[LatentSize]) -> Profile:
+def profile(
+    manifest: Manifest, name: str, sizes: Sequence[LatentSize], *, batched: bool = True
+) -> Profile:
     """The named axes of a graph, for clips between the smallest and the largest of some.
 
     The first size is the usual one, which an engine is tuned for. A denoiser always gets its
-    prompt padded to the full length; only the text encoder sees prompts as long as they are.
+    prompt padded to the full length; only the text encoder sees prompts as long as they are. Where
+    guidance is not `batched`, no memory is kept for both predictions of a step at once.
 
     Raises:
         MutoscopeError: the graph has an axis of an unknown name.
@@ -52,7 +55,8 @@ def profile(manifest: Manifest, name: str, sizes: Sequence[LatentSize]) -> Profi
         "latent_width": _range(size.width for size in sizes),
     }
     wanted = manifest.defaults
-    if name in DENOISERS and max(wanted.guidance_scale, wanted.guidance_scale_2 or 0) > 1:
+    guided = max(wanted.guidance_scale, wanted.guidance_scale_2 or 0) > 1
+    if batched and guided and name in DENOISERS:
         known["batch"] = (1, GUIDED_BATCH, GUIDED_BATCH)
     if name == "text_encoder":
         known["tokens"] = (1, min(USUAL_PROMPT_TOKENS, longest), longest)

@@ -86,6 +86,17 @@ def frame_count(value: Any, compression: int, most: int) -> int:
     return given
 
 
+def truth(name: str, value: Any) -> bool:
+    """Yes or no.
+
+    Raises:
+        UserError: something else.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be True or False, not {_shown(value)}")
+    return value
+
+
 def text(name: str, value: Any, most: int) -> str:
     """A string of bounded length, in characters.
 

@@ -67,7 +67,7 @@ def fits_batched(manifest: Manifest, latent_shape: tuple[int, ...], memory: int)
     """Whether two predictions at once stay within a quarter of the memory, in bytes.
 
     The whole memory counts, not what is free just now: the same machine always decides the same,
-    so that its results stay the same bit for bit.
+    so that its results stay the same bit for bit. `Request.sequential_guidance` overrules it.
     """
     return 2 * working_memory(manifest, latent_shape) <= memory // 4
 
@@ -76,7 +76,11 @@ def working_memory(manifest: Manifest, latent_shape: tuple[int, ...]) -> int:
     """Bytes that one prediction needs beside the weights, in float32, roughly and from above.
 
     Counts a block's widest moment: eight tensors of the hidden size, the feed-forward's inner one,
-    and the attention scores twice, as if all were held, which not every engine does.
+    and the attention scores twice, as if all were held. Few engines do: ONNX Runtime on a CPU for
+    narrow models alone. They are counted all the same. The planner, which knows from the graph,
+    needs a package and time that a run may not have, and the answer must not depend on that. And
+    where the scores alone are too large there are thousands of tokens, with which one batch takes
+    twice the memory and no less time than two runs (on a CPU: docs/lab.md, 2026-11-22).
     """
     size = manifest.denoiser
     tokens = math.prod(latent_shape[2:]) // math.prod(manifest.latents.patch_size)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..cache import cache_folder
 from ..closing import Closing
 from ..engine import Bundle, Session, Sessions
-from ..engine.lora import open_loras
+from ..engine.lora import Scale, open_loras
 from ..engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER
 from ..kernels.device import Stream as DeviceStream
 from . import record, vae
@@ -103,7 +103,7 @@ class Pipeline(Closing):
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
         return self._preview(self._array(latents))
 
-    def set_loras(self, loras: Mapping[str | os.PathLike[str], float]) -> None:
+    def set_loras(self, loras: Mapping[str | os.PathLike[str], Scale]) -> None:
         """Change the LoRAs, as for `load`; `{}` for none. Streams that have begun cannot go on.
 
         Raises:
@@ -155,7 +155,9 @@ class Pipeline(Closing):
         experts = Experts(self.sessions, settings.guidance_scales, guided)
         with account.stage("open"):
             experts(schedule.timesteps[0])
-        batched = fits_batched(self.bundle.manifest, settings.latent_shape, arithmetic.memory)
+        batched = not settings.sequential_guidance and fits_batched(
+            self.bundle.manifest, settings.latent_shape, arithmetic.memory
+        )
         predict = GuidedDenoiser(experts, arithmetic, positive, negative, batched, given)
 
         if settings.latents is None:

@@ -24,7 +24,7 @@ class Record:
     Attributes:
         settings: prompt, seed and all the rest, with defaults filled in.
         bundle: name, family, precision, and the sha256 that identifies the bundle.
-        loras: of each LoRA name, sha256 and scale.
+        loras: of each LoRA name, sha256 and scale, and the denoiser where one was named.
         backend: what ran it.
         text_backend: what ran its text encoder.
         versions: of Python and of the packages that had a part in it.

@@ -42,6 +42,8 @@ class Request:
             `guidance_scale` is given, it is the same.
         guidance_interval: the first guided step and the one after the last, as shares of all steps;
             by default (0, 1): all are guided.
+        sequential_guidance: the two predictions of a guided step are made one after the other, in
+            less memory; by default that is so where memory is short.
         step_cache: steps are foretold instead of computed while the velocity is expected to change
             by less than this, relative to its own size; by default 0: all are computed.
         seed: of the initial noise; by default another one each time.
@@ -70,6 +72,7 @@ class Request:
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
     guidance_interval: tuple[float, float] | None = None
+    sequential_guidance: bool | None = None
     step_cache: float | None = None
     seed: int | None = None
     scheduler: str | None = None
@@ -112,6 +115,7 @@ class Settings:
     guidance_scale: float
     guidance_scale_2: float | None
     guidance_interval: tuple[float, float]
+    sequential_guidance: bool
     step_cache: float
     seed: int
     scheduler: str
@@ -178,6 +182,7 @@ def settle(request: Request, manifest: Manifest, find_stream: FindStream = on_th
         guidance_scale=guidance,
         guidance_scale_2=_second_guidance(request, manifest, guidance),
         guidance_interval=checks.interval("guidance_interval", asked["guidance_interval"], 0, 1),
+        sequential_guidance=checks.truth("sequential_guidance", asked["sequential_guidance"]),
         step_cache=checks.number("step_cache", asked["step_cache"], 0, 10),
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
         scheduler=scheduler,
@@ -224,6 +229,7 @@ def _defaults(manifest: Manifest) -> dict[str, Any]:
         "scheduler": manifest.scheduler.name,
         "shift": manifest.scheduler.shift,
         "guidance_interval": (0.0, 1.0),
+        "sequential_guidance": False,
         "step_cache": 0.0,
         "vae_tile": 0,
         "seed": secrets.randbits(32),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...engine.lora import Scale
 from ...engine.manifest import PRECISIONS
 from ...errors import UserError
 from ...runtime.pipeline import Pipeline
@@ -32,6 +33,7 @@ class Setting:
         text_backend: what runs the text encoder, if something else.
         precision: what the bundle must have; by default whatever it has.
         threads: CPU threads; by default all cores.
+        weight_budget: bytes of a GPU's memory for streamed weights, as `load` takes it.
         loras: files and their scales, as `load` takes them.
         options: fields of `Request`, e.g. steps, guidance_scale, scheduler, shift.
     """
@@ -41,7 +43,8 @@ class Setting:
     text_backend: str | None = None
     precision: str | None = None
     threads: int | None = None
-    loras: Mapping[str, float] = field(default_factory=dict)
+    weight_budget: int | None = None
+    loras: Mapping[str | os.PathLike[str], Scale] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -120,11 +123,15 @@ class Opener:
             "text_backend": setting.text_backend,
             "precision": setting.precision,
             "threads": setting.threads,
+            "weight_budget": setting.weight_budget,
         }
-        loras = tuple(setting.loras.items())
+        loras = tuple(
+            (path, tuple(scale.items()) if isinstance(scale, Mapping) else scale)
+            for path, scale in setting.loras.items()
+        )
         given = setting.bundle, *engine.values(), loras
         if given not in self._opened:
-            pipe = load(setting.bundle, **engine, loras=dict(loras))
+            pipe = load(setting.bundle, **engine, loras=setting.loras)
             engines = setting.backend, setting.text_backend, setting.threads
             same = pipe.bundle.sha256, engines, loras
             self._opened[given] = self._distinct.setdefault(same, pipe)
@@ -140,6 +147,7 @@ def best(variants: Sequence[Variant], settings: Sequence[Setting]) -> Setting:
         chosen.backend,
         chosen.text_backend,
         threads=chosen.threads,
+        weight_budget=chosen.weight_budget,
         loras=chosen.loras,
         options={"steps": REFERENCE_STEPS},
     )

@@ -4,7 +4,7 @@ Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models". A 
 those of diffusers, of the model's own authors, or of kohya's trainers.
 """
 
-from .lora import Lora, open_loras
-from .merge import Merged, check_loras, merge
+from .lora import Lora, Scale, open_loras
+from .merge import Merged, changing, check_loras, merge
 
-__all__ = ["Lora", "Merged", "check_loras", "merge", "open_loras"]
+__all__ = ["Lora", "Merged", "Scale", "changing", "check_loras", "merge", "open_loras"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BundleError, UserError
+from ...errors import BundleError, UserError, unknown
 from ..bundle import Bundle
 from ..initializers import InitializerName
 from ..manifest import GraphSpec
@@ -84,7 +84,8 @@ def check_loras(bundle: Bundle, loras: Sequence[Lora]) -> None:
     """See that LoRAs fit a bundle, before any work.
 
     Raises:
-        UserError: the bundle takes none, or one is for another model.
+        UserError: the bundle takes none, lacks a denoiser that is named, or one is for another
+            model.
     """
     graphs = [name for name, graph in bundle.manifest.graphs.items() if graph.lora is not None]
     if loras and not graphs:
@@ -92,8 +93,16 @@ def check_loras(bundle: Bundle, loras: Sequence[Lora]) -> None:
             f"{bundle.path} does not say how LoRAs change its weights; "
             "export it again with this version"
         )
+    for lora in loras:
+        if lora.denoiser not in {None, *graphs}:
+            raise UserError(f"{lora.file.path}: {unknown('denoiser', str(lora.denoiser), graphs)}")
     for name in graphs:
-        _changes(OnnxFile(bundle, name), bundle.graph(name), loras)
+        _changes(OnnxFile(bundle, name), bundle.graph(name), changing(name, loras))
+
+
+def changing(graph: str, loras: Sequence[Lora]) -> tuple[Lora, ...]:
+    """Those of some LoRAs that change a denoiser."""
+    return tuple(lora for lora in loras if lora.denoiser in {None, graph})
 
 
 def merge(bundle: Bundle, graph: str, loras: Sequence[Lora]) -> Merged:
@@ -110,7 +119,7 @@ def merge(bundle: Bundle, graph: str, loras: Sequence[Lora]) -> Merged:
     rotary = spec.lora.rotary if spec.lora else ()
     stored = _initializers(file)
     weights = {}
-    for parameter, changes in _changes(file, spec, loras).items():
+    for parameter, changes in _changes(file, spec, changing(graph, loras)).items():
         delta = _sum(changes, stored[parameter].shape)
         if parameter.rpartition(".")[0].endswith(rotary):
             delta = rotary_halves(delta, denoiser.hidden_size // denoiser.heads)

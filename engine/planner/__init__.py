@@ -8,7 +8,6 @@ runs there in two parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ...errors import MutoscopeError
 from ..backends.onnxruntime.padding import BIAS
@@ -18,27 +17,13 @@ from ..manifest import DENOISERS, PROMPT
 from ..onnx_file import FLOAT8, parse
 from ..session import axis_length
 from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
+from .needs import Needs
 from .peak import Peak, measure, natural, on_cpu
+from .precision import in_precision
 from .shapes import infer
+from .weights import Weights, count
 
-__all__ = ["Needs", "Peak", "needs"]
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What one graph takes.
-
-    Attributes:
-        nodes: how many there are in the file.
-        cpu: with ONNX Runtime on the CPU.
-        gpu: with an engine that keeps no attention scores, every type in its own width.
-        inputs: bytes that the caller holds.
-    """
-
-    nodes: int
-    cpu: Peak
-    gpu: Peak
-    inputs: int
+__all__ = ["Needs", "Peak", "Weights", "in_precision", "needs"]
 
 
 def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> Needs:
@@ -73,6 +58,7 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
         cpu=cpu,
         gpu=measure(graph, values, natural, fused=True, runs=1),
         inputs=int(held),
+        weights=count(graph, values),
     )
 
 

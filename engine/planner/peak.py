@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .arena import Arena, Chunk
 from .graph import BFLOAT16, BYTES, FLOAT, FLOAT16, Node, OnnxGraph, Value
 from .order import execution_order
+from .weights import held
 
 VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze"}
 """Their result is their first input's memory under another shape."""
@@ -74,9 +75,7 @@ def measure(
         runs: how often it runs; each holds what the one before gave, as a VAE's caches.
         decoded: types of quantized weights that are decoded when the graph is opened.
     """
-    folded = _folded(graph, decoded)
-    nodes = [node for node in graph.nodes if node.outputs[0] not in folded]
-    constant = {name for node in nodes for name in node.inputs} & {*graph.initializers, *folded}
+    nodes, constant = held(graph, decoded)
     sizes = {name: value.elements * width(value.code) for name, value in values.items()}
     weights = sum(sizes[name] for name in constant)
     scores = {} if fused else {n.outputs[0]: _within(n, values) for n in nodes if _attends(n)}
@@ -159,26 +158,6 @@ class _Memory:
         if not self._names[place]:
             self.arena.release(self._chunks.pop(place))
             self._live -= self._sizes[place]
-
-
-def _folded(graph: OnnxGraph, decoded: Collection[int]) -> set[str]:
-    """What comes of weights alone: a backend computes it once, when it opens the graph.
-
-    Quantized weights stay as they are, but for those of some types.
-    """
-    constant, folded = set(graph.initializers), set[str]()
-    for node in graph.nodes:
-        known = node.inputs and all(name in constant for name in node.inputs if name)
-        if known and (node.op != "DequantizeLinear" or _code(graph, node) in decoded):
-            constant.update(node.outputs)
-            folded.update(node.outputs)
-    return folded
-
-
-def _code(graph: OnnxGraph, node: Node) -> int | None:
-    """Of the type of a weight that a node takes first."""
-    weight = graph.initializers.get(node.inputs[0])
-    return weight.code if weight else None
 
 
 def _attends(node: Node) -> bool:

@@ -17,6 +17,8 @@ import mutoscope
 import pytest
 from mutoscope.cli import COMMANDS
 from mutoscope.cli.bench_times import arguments_of
+from mutoscope.cli.options import ScaledPath, by_file
+from mutoscope.errors import UserError
 
 pytestmark = pytest.mark.e2e
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -75,6 +77,56 @@ def test_bench_asks_for_the_same_loras() -> None:
     assert arguments_of(engine, {"width": 64, "height": 32, "steps": 2}) == [
         "--steps", "2", "--size", "64x32", "--lora", "a.safetensors:0.8", "--lora",
         "b.safetensors:1.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a.safetensors", ("a.safetensors", 1.0, None)),
+        ("a.safetensors:0.8", ("a.safetensors", 0.8, None)),
+        ("a.safetensors:0.8@denoiser_2", ("a.safetensors", 0.8, "denoiser_2")),
+        ("a.safetensors@denoiser", ("a.safetensors", 1.0, "denoiser")),
+        ("v@2/a.safetensors", ("v@2/a.safetensors", 1.0, None)),
+        ("v:2/a.safetensors", ("v:2/a.safetensors", 1.0, None)),
+        ("style@v2:0.5", ("style@v2", 0.5, None)),
+    ],
+)
+def test_a_lora_with_its_scale_and_denoiser(text: str, found: Any) -> None:
+    assert ScaledPath().convert(text, None, None) == found
+
+
+def test_bench_asks_for_loras_of_one_denoiser() -> None:
+    engine = {"loras": {"a.safetensors": {"denoiser": 0.8, "denoiser_2": 1.0}}}
+    assert arguments_of(engine, {"width": None, "height": None}) == [
+        "--lora", "a.safetensors:0.8@denoiser", "--lora", "a.safetensors:1.0@denoiser_2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "scales"),
+    [
+        ([("a", 1.0, None), ("b", 0.5, "denoiser")], {"a": 1.0, "b": {"denoiser": 0.5}}),
+        ([("a", 1, "denoiser"), ("a", 2, "denoiser_2")], {"a": {"denoiser": 1, "denoiser_2": 2}}),
+        ([("a", 1, "denoiser"), ("a", 2, "denoiser")], None),
+        ([("a", 1, None), ("a", 2, "denoiser")], None),
+        ([("a", 1, "denoiser"), ("a", 2, None)], None),
+        ([("a", 1, None), ("a", 1, None)], None),
+    ],
+)
+def test_loras_of_the_command_line(given: Any, scales: Any) -> None:
+    if scales is None:
+        with pytest.raises(UserError, match="--lora names a twice; add up the scales"):
+            by_file(tuple(given))
+    else:
+        assert by_file(tuple(given)) == scales
+
+
+def test_bench_asks_for_the_same_memory() -> None:
+    engine = {"loras": {}, "weight_budget": 3 << 30}
+    request = {"width": None, "height": None, "sequential_guidance": True}
+    assert arguments_of(engine, request) == [
+        "--weight-budget", "3072.000000MB", "--sequential-guidance",
     ]  # fmt: skip
 
 

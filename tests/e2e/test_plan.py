@@ -12,9 +12,12 @@ from typing import Any
 
 import mutoscope
 import pytest
-from mutoscope.cli.plan import Amount, lines
+from mutoscope.cli.options import Amount
+from mutoscope.cli.plan_commands import builds, generate
 from mutoscope.engine import Bundle
-from mutoscope.runtime.plan import Machine, make_plan
+from mutoscope.runtime.plan import Machine, Placement, Plan
+from mutoscope.runtime.plan.stages import Stages
+from mutoscope.runtime.plan.ways import Measure, Way
 from mutoscope.runtime.request import Request, settle
 
 pytestmark = pytest.mark.e2e
@@ -68,48 +71,126 @@ def test_table(run: Run) -> None:
     ]  # fmt: skip
     assert rows[4].startswith("onnxruntime, CPU: ")
     assert rows[4].endswith(" MB of 24576.0 MB")
-    assert rows[-1] == "fits: --backend onnxruntime"
+    assert rows[-2].startswith("fits: --backend onnxruntime; ")
+    assert rows[-2].endswith(" MB of 24.0 GB of memory")
+    assert rows[-1] == (
+        f"mutoscope generate PROMPT --bundle {EMBEDDED} --size 96x96 --frames 17 "
+        "--backend onnxruntime"
+    )
 
 
 def test_a_gpu_that_it_fits_on_comes_first(run: Run) -> None:
     told = json.loads(run("plan", EMBEDDED, "--vram", "2GB", "--json").out)
     assert (told["backend"], told["machine"]["vram_mb"]) == ("tensorrt-rtx", 2048)
     assert told["text_backend"] is None
-    assert (
-        json.loads(run("plan", EMBEDDED, "--vram", "2MB", "--json").out)["backend"] == "onnxruntime"
-    )
+    assert set(told["estimates"]) == {"fp16", "int8", "int4"}
+    assert told["estimates"]["fp16"]["tensorrt-rtx"]["vram_mb"] < told["vram_mb"]
+    told = json.loads(run("plan", EMBEDDED, "--vram", "2MB", "--json").out)
+    assert told["backend"] == "onnxruntime"
+    assert told["tried"]["tensorrt-rtx"]["fits"] is False
 
 
-def test_a_text_encoder_too_large_for_the_gpu_stays_on_the_cpu() -> None:
-    bundle = Bundle.open(EMBEDDED)
-    settings = settle(Request(prompt="any"), bundle.manifest)
-    small = make_plan(bundle, settings, Machine(ram=8 << 30, vram=1 << 30))
-    (name, needs), *_ = small.stages[0].items()
-    large = replace(needs, gpu=replace(needs.gpu, weights=2 << 30))
-    plan = replace(small, stages=({name: large}, *small.stages[1:]))
-    assert (name, small.text_backend) == ("text_encoder", None)
-    assert plan.vram_without_text < 1 << 30 < plan.vram
-    assert (plan.backend, plan.text_backend) == ("tensorrt-rtx", "onnxruntime")
-    assert lines(plan)[-1].startswith(
-        "fits: mutoscope build, then --backend tensorrt-rtx --text-backend onnxruntime"
-    )
-    without_ram = replace(plan, machine=Machine(ram=1 << 20, vram=1 << 30))
-    assert (without_ram.backend, without_ram.text_backend) == (None, None)
+def test_a_placement_is_told_as_commands_that_bring_it_about(run: Run, folder: Path) -> None:
+    size = ["--size", "512x512", "--frames", "17", "--steps", "2", "--guidance", "4"]
+    given = [*size, "--vram", "250MB", "--ram", "0.2GB"]
+    told = json.loads(run("plan", EMBEDDED, *given, "--json").out)
+    placement = told["placement"]
+    assert placement["options"] == {"sequential_guidance": True, "vae_tile": 128}
+    assert placement["vram_mb"] < 250 < told["vram_mb"]
+    assert all(measure["reason"] for measure in placement["measures"])
+    build, vae = placement["build"]
+    assert build[1:] == [
+        "build", str(EMBEDDED), "--backend", "tensorrt-rtx", "--profile", "512x512x17",
+        "--graphs", "text_encoder,denoiser", "--sequential-guidance",
+    ]  # fmt: skip
+    assert vae[5:] == ["--profile", "128x128x17", "--graphs", "vae_decoder_first,vae_decoder_next"]
+    command = placement["generate"]
+    assert command == [
+        "mutoscope", "generate", "PROMPT", "--bundle", str(EMBEDDED), "--size", "512x512",
+        "--frames", "17", "--steps", "2", "--guidance", "4", "--vae-tile", "128", "--backend",
+        "tensorrt-rtx", "--sequential-guidance",
+    ]  # fmt: skip
+    assert run("plan", EMBEDDED, *given).out.splitlines()[-1] == " ".join(command)
+
+
+def test_the_command_of_a_cpu_keeps_within_its_memory(run: Run, folder: Path) -> None:
+    size = ["--size", "192x192", "--frames", "5", "--steps", "1"]
+    plenty = json.loads(run("plan", EMBEDDED, *size, "--json").out)
+    memory = plenty["ram_mb"] * 0.8
+    told = json.loads(run("plan", EMBEDDED, *size, "--ram", f"{memory:.0f}MB", "--json").out)
+    placement = told["placement"]
+    assert placement["options"]
+    assert placement["ram_mb"] <= memory
+    command = [LONG_PROMPT if part == "PROMPT" else part for part in placement["generate"][1:]]
+    command = [sys.executable, "-P", "-m", "mutoscope", *command, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    clip = json.loads(done.stdout)
+    assert clip["peak_memory_mb"] == pytest.approx(placement["ram_mb"], rel=0.15)
+    assert {name: clip["settings"][name] for name in placement["options"]} == placement["options"]
+
+
+def way(**options: str | int) -> Way:
+    return Way(0, 0, tuple(Measure(name, value, "why") for name, value in options.items()))
+
+
+def test_engines_that_differ_are_built_apart(expert_bundle_folder: Path) -> None:
+    """The text encoder stays on the CPU, both denoisers stream their weights."""
+    manifest = Bundle.open(expert_bundle_folder).manifest
+    settings = settle(Request(prompt="any"), manifest)
+    machine = Machine(1 << 30, 1 << 30)
+    plan = Plan(Stages(manifest, settings, lambda *_: pytest.fail("asked")), machine, "fp16", 0)
+    ways = {
+        "text": way(text_backend="onnxruntime"),
+        "image": way(),
+        "denoiser": way(sequential_guidance=True, weight_budget=300 << 20),
+        "vae": way(vae_tile=128),
+    }
+    placed = Placement("tensorrt-rtx", machine, ways)
+    common = ["mutoscope", "build", "a b", "--backend", "tensorrt-rtx", "--profile", "32x32x5"]
+    assert builds(plan, placed, "a b") == [
+        [
+            *common, "--graphs", "denoiser,denoiser_2", "--weight-streaming",
+            "--sequential-guidance",
+        ],
+        [*common, "--graphs", "vae_decoder_first,vae_decoder_next"],
+    ]  # fmt: skip
+    assert generate(plan, placed, "a b", {"steps": None, "guidance_scale": 4.5})[3:] == [
+        "--bundle", "a b", "--size", "32x32", "--guidance", "4.5", "--frames", "5", "--backend",
+        "tensorrt-rtx", "--text-backend", "onnxruntime", "--sequential-guidance", "--vae-tile",
+        "128", "--weight-budget", "300MB",
+    ]  # fmt: skip
+    assert builds(plan, replace(placed, backend="onnxruntime"), "a b") == []
+
+
+def test_a_bundle_that_wants_an_image_is_planned_with_one(
+    run: Run, channel_bundle_folder: Path
+) -> None:
+    done = run("plan", channel_bundle_folder)
+    assert done.error.endswith("is no ONNX file; export the bundle again")
 
 
 def test_what_fits_nowhere_is_refused(run: Run) -> None:
     done = run(
-        "plan", EMBEDDED, "--size", "512x512", "--ram", "0.5GB", "--vram", "0.1 GiB", "--json"
+        "plan", EMBEDDED, "--size", "512x512", "--ram", "0.2GB", "--vram", "0.03 GiB", "--json"
     )
     told = json.loads(done.out)
     assert done.code == 2
-    assert told["backend"] is None
+    assert (told["backend"], told["placement"]) == (None, None)
     assert told["guidance"] == "one prediction after the other"  # a quarter of that is too little
+    tried, fitting = told["tried"], told["would_fit"]
+    assert [tried[name]["fits"] for name in ("tensorrt-rtx", "onnxruntime")] == [False, False]
     assert done.error.startswith(
-        f"the clip needs {told['ram_mb']} MB on the CPU, 512.0 MB are there, and "
-        f"{told['vram_mb']} MB on the GPU, 102.4 MB are there; what would help: a smaller --size or"
+        f"the clip fits nowhere: on a GPU it needs at least {tried['tensorrt-rtx']['vram_mb']} MB "
+        "(30.7 MB are there); on the CPU it needs at least "
     )
-    assert "--vae-tile 256" in done.error
+    width, height = fitting["size"]
+    vram = f"0.{fitting['vram_mb'] // 102.4 + 1:.0f}GB"
+    assert f"; what would: --vram {vram}, or --ram " in done.error
+    assert f" without a GPU, or --size {width}x{height}" in done.error
+    smaller = run(
+        "plan", EMBEDDED, "--size", f"{width}x{height}", "--ram", "0.2GB", "--vram", "0.03GB"
+    )
+    assert smaller.code == 0
 
 
 def test_more_takes_more(run: Run) -> None:

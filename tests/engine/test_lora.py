@@ -501,6 +501,18 @@ def test_heads_that_do_not_fit(tmp_path: Path, write_lora: Write) -> None:
         merged(Bundle.open(folder), write_lora({"transformer.blocks.0.attn1.to_q.diff_b": delta}))
 
 
+def test_the_denoiser_may_be_named(embedded: Bundle, write_lora: Write) -> None:
+    path = write_lora(PAIR)
+    check_loras(embedded, open_loras({path: {"denoiser": 0.5}}))
+    with pytest.raises(UserError) as caught:
+        check_loras(embedded, open_loras({path: {"denoiser_2": 0.5}}))
+    assert str(caught.value) == (
+        f"{path}: unknown denoiser 'denoiser_2'; did you mean 'denoiser'? (known: denoiser)"
+    )
+    with pytest.raises(UserError, match=r"style.safetensors must be a number, not 'half'"):
+        open_loras({path: {"denoiser": "half"}})  # type: ignore[dict-item]
+
+
 def test_no_onnx_file(bundle: Bundle) -> None:
     with pytest.raises(BundleError) as caught:
         OnnxFile(bundle, "denoiser")

@@ -40,6 +40,10 @@ def test_the_denoiser_takes_both_predictions_and_padded_prompts(manifest: Manife
     }
 
 
+def test_predictions_one_after_the_other_take_no_batch(manifest: Manifest) -> None:
+    assert profile(manifest, "denoiser", SIZES, batched=False)["batch"] == (1, 1, 1)
+
+
 def test_a_second_denoiser_is_as_the_first(manifest: Manifest) -> None:
     defaults = msgspec.structs.replace(manifest.defaults, guidance_scale=1, guidance_scale_2=3)
     two = msgspec.structs.replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import EngineStore
+from mutoscope.errors import UserError
 from mutoscope.export import Options, export_bundle
 from mutoscope.kernels.noise import standard_normal
 from mutoscope.runtime import pipeline as pipelines
@@ -146,28 +147,99 @@ def test_another_boundary_makes_another_clip(
     assert relative_error(ours(pipe), theirs(reference)) >= 100 * BOUND
 
 
-def test_a_lora_changes_both(pipe: Pipeline, reference: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def write_lora(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a LoRA of random numbers, others for each name."""
     pytest.importorskip("peft", reason="parity tests need the export extra")
-    generator = torch.Generator().manual_seed(0)
-    key, path = "transformer.blocks.1.attn1.to_q", tmp_path / "style.safetensors"
-    pair = {
-        f"{key}.lora_A.weight": torch.randn(4, 24, generator=generator),
-        f"{key}.lora_B.weight": torch.randn(24, 4, generator=generator),
-    }
-    safetensors.save_file(pair, path)
-    plain = theirs(reference)
-    reference.load_lora_weights(tmp_path, weight_name=path.name)
+
+    def write(name: str) -> Path:
+        generator = torch.Generator().manual_seed(len(name))
+        key, path = "transformer.blocks.1.attn1.to_q", tmp_path / f"{name}.safetensors"
+        pair = {
+            f"{key}.lora_A.weight": torch.randn(4, 24, generator=generator),
+            f"{key}.lora_B.weight": torch.randn(24, 4, generator=generator),
+        }
+        safetensors.save_file(pair, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def plain(pipe: Pipeline) -> Iterator[Pipeline]:
+    """The pipeline; its LoRAs are gone afterwards."""
+    yield pipe
+    pipe.set_loras({})
+
+
+def test_a_lora_changes_both(
+    plain: Pipeline, reference: Any, write_lora: Callable[[str], Path]
+) -> None:
+    path = write_lora("style")
+    untouched = theirs(reference)
+    reference.load_lora_weights(path.parent, weight_name=path.name)
     first = theirs(reference)
-    reference.load_lora_weights(tmp_path, weight_name=path.name, load_into_transformer_2=True)
+    reference.load_lora_weights(path.parent, weight_name=path.name, load_into_transformer_2=True)
     both = theirs(reference)
-    pipe.set_loras({path: 1.0})
-    try:
-        assert relative_error(ours(pipe), both) <= BOUND
-    finally:
-        pipe.set_loras({})
-    for other in (plain, first):
+    plain.set_loras({path: 1.0})
+    assert relative_error(ours(plain), both) <= BOUND
+    plain.set_loras({path: {"denoiser": 1.0}})
+    assert relative_error(ours(plain), first) <= BOUND
+    for other in (untouched, first):
         assert relative_error(other, both) >= 10 * BOUND
-    assert relative_error(ours(pipe), plain) <= BOUND
+    plain.set_loras({})
+    assert relative_error(ours(plain), untouched) <= BOUND
+
+
+def test_a_pair_of_loras_changes_one_each(
+    plain: Pipeline, reference: Any, write_lora: Callable[[str], Path]
+) -> None:
+    high, low = write_lora("high"), write_lora("low")
+    for path, second in ((high, False), (low, True)):
+        reference.load_lora_weights(
+            path.parent,
+            weight_name=path.name,
+            adapter_name=path.stem,
+            load_into_transformer_2=second,
+        )
+    reference.transformer.set_adapters("high", 0.7)
+    reference.transformer_2.set_adapters("low", 1.3)
+    wanted = theirs(reference)
+    plain.set_loras({high: {"denoiser": 0.7}, low: {"denoiser_2": 1.3}})
+    assert relative_error(ours(plain), wanted) <= BOUND
+    told = plain("a red circle", steps=1, width=32, height=32, frames=1).record.loras
+    assert [(each["denoiser"], each["scale"]) for each in told] == [
+        ("denoiser", 0.7), ("denoiser_2", 1.3),
+    ]  # fmt: skip
+    plain.set_loras({high: {"denoiser_2": 0.7}, low: {"denoiser": 1.3}})
+    assert relative_error(ours(plain), wanted) >= 10 * BOUND
+
+
+def test_one_file_at_two_scales(
+    plain: Pipeline, reference: Any, write_lora: Callable[[str], Path]
+) -> None:
+    path = write_lora("style")
+    for second in (False, True):
+        reference.load_lora_weights(
+            path.parent,
+            weight_name=path.name,
+            adapter_name="style",
+            load_into_transformer_2=second,
+        )
+    reference.transformer.set_adapters("style", 1.0)
+    reference.transformer_2.set_adapters("style", -0.5)
+    plain.set_loras({path: {"denoiser": 1.0, "denoiser_2": -0.5}})
+    assert relative_error(ours(plain), theirs(reference)) <= BOUND
+
+
+def test_a_third_denoiser_is_named(plain: Pipeline, write_lora: Callable[[str], Path]) -> None:
+    path = write_lora("style")
+    with pytest.raises(UserError) as caught:
+        plain.set_loras({path: {"denoiser_3": 1.0}})
+    assert str(caught.value) == (
+        f"{path}: unknown denoiser 'denoiser_3'; did you mean 'denoiser_2'? "
+        "(known: denoiser, denoiser_2)"
+    )
 
 
 def test_what_the_bundle_says(bundle: Path) -> None:

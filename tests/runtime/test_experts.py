@@ -120,6 +120,13 @@ def test_an_expert_without_guidance_predicts_once_a_step(
     assert pipe.sessions("text_encoder").runs == prompts
 
 
+def test_predictions_one_after_the_other(pipe: Pipeline, runs: list[Run]) -> None:
+    pipe("a red circle", steps=2, shift=1, sequential_guidance=True)
+    assert [run.batch for run in runs] == [1, 1, 1, 1]
+    with pytest.raises(UserError, match="sequential_guidance must be True or False, not 'yes'"):
+        pipe("a red circle", sequential_guidance="yes")
+
+
 @pytest.mark.parametrize(
     ("interval", "batches"),
     [

@@ -43,6 +43,7 @@ def test_defaults(bundle: Bundle) -> None:
         "steps": 3,
         "guidance_scale": 4,
         "guidance_interval": (0, 1),
+        "sequential_guidance": False,
         "step_cache": 0,
         "scheduler": "euler",
         "shift": 3.0,

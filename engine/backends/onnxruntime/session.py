@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ....errors import BundleError, MissingExtraError, MutoscopeError
 from ...bundle import Bundle
-from ...lora import Merged, merge
+from ...lora import Merged, changing, merge
 from ...manifest import GraphSpec, Precision
 from ...onnx_file import FLOAT8, FLOAT8_NAME
 from ...open import EngineOptions
@@ -99,7 +99,7 @@ def own_content(bundle: Bundle, name: str, options: EngineOptions) -> Merged | N
     Raises:
         UserError: a LoRA does not fit.
     """
-    if options.loras and bundle.graph(name).lora is not None:
+    if bundle.graph(name).lora is not None and changing(name, options.loras):
         return merge(bundle, name, options.loras)
     return None
 

@@ -23,8 +23,15 @@ class Context:
         spec: of the engine.
     """
 
-    def __init__(self, engine: Engine, graph: GraphSpec, stream: Stream, store: EngineStore):
-        """Deserialise an engine.
+    def __init__(
+        self,
+        engine: Engine,
+        graph: GraphSpec,
+        stream: Stream,
+        store: EngineStore,
+        weight_budget: int | None = None,
+    ) -> None:
+        """Deserialise an engine; `weight_budget` as in `EngineOptions`.
 
         Raises:
             MutoscopeError: TensorRT refuses it; says why.
@@ -41,8 +48,7 @@ class Context:
         if self._engine is None:
             raise self._failure("cannot open its engine")
         if "weight-streaming" in self.spec.flags:
-            budget = self._engine.get_weight_streaming_automatic_budget()
-            self._engine.weight_streaming_budget_v2 = budget
+            self._set_budget(weight_budget)
         self._dtypes = _interface(trt, self._engine, graph, self.spec)
         self._outputs = [tensor.name for tensor in graph.outputs]
         self._cache: Any = None
@@ -66,6 +72,20 @@ class Context:
         self._stream.synchronize()
         if self._cache is not None:
             self._store.save_cache(self._cache_name, bytes(self._cache.serialize()))
+
+    def _set_budget(self, wanted: int | None) -> None:
+        """Say how many bytes of weights stay on the device; all where there is room for all.
+
+        Raises:
+            MutoscopeError: TensorRT does not take it.
+        """
+        if wanted is None:
+            budget = self._engine.get_weight_streaming_automatic_budget()
+        else:
+            budget = min(wanted, self._engine.streamable_weights_size)
+        self._engine.weight_streaming_budget_v2 = budget
+        if self._engine.weight_streaming_budget_v2 > budget:
+            raise self._failure(f"takes no weight budget of {budget >> 20} MB")
 
     @property
     def _cache_name(self) -> str:

@@ -25,10 +25,13 @@ def describe(
     targets: Sequence[str] = (),
     flags: Sequence[str] = (),
     device: Device | None = None,
+    *,
+    batched: bool = True,
 ) -> EngineSpec:
     """The engine of a graph for some clips and compute capabilities.
 
     Without targets it is for the device. An engine that is tuned on a device is for that only.
+    `batched`: whether a denoiser takes both predictions of a guided step at once.
 
     Raises:
         UserError: a compute capability that the package does not build for or that does not
@@ -56,7 +59,7 @@ def describe(
         gpu=tuned.name if tuned else None,
         driver=tuned.driver if tuned else None,
         system=system_name(),
-        profile=profile(bundle.manifest, name, sizes),
+        profile=profile(bundle.manifest, name, sizes, batched=batched),
         flags=tuple(sorted(flags)),
     )
 

@@ -63,7 +63,8 @@ class TensorRTSession(Session):
             if self._context is not None:
                 self._worker.submit(self._context.close).result()
                 self._context = None
-            opened = self._worker.submit(Context, engine, graph, self._stream, self._store)
+            budget = self._options.weight_budget
+            opened = self._worker.submit(Context, engine, graph, self._stream, self._store, budget)
             self._context = opened.result()
         return self._context
 

@@ -83,6 +83,34 @@ class Recorder:
     opens: bool = True
     runs: bool = True
     caches: list[bytes] = field(default_factory=list)
+    takes_budget: bool = True
+
+
+class FakeEngine(SimpleNamespace):
+    """Its weights can be streamed, 1,000 bytes of them; 600 is what TensorRT would keep.
+
+    As in TensorRT, nothing is streamed before a budget is set.
+    """
+
+    streamable_weights_size = 1000
+    budget = 1000
+
+    def __init__(self, recorder: Recorder, **others: Any) -> None:
+        super().__init__(**others)
+        self.recorder = recorder
+
+    def get_weight_streaming_automatic_budget(self) -> int:
+        return 600
+
+    @property
+    def weight_streaming_budget_v2(self) -> int:
+        return self.budget
+
+    @weight_streaming_budget_v2.setter
+    def weight_streaming_budget_v2(self, budget: int) -> None:
+        self.recorder.calls.append(f"budget {budget}")
+        if self.recorder.takes_budget:
+            self.budget = budget
 
 
 class FakeContext:
@@ -142,7 +170,8 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
                 self.logger.log(Logger.ERROR, "out of\nmemory ")
                 return None
             model = recorder.model(bytes(plan).decode())
-            return SimpleNamespace(
+            return FakeEngine(
+                recorder,
                 num_io_tensors=len(model.tensors),
                 get_tensor_name=lambda index: list(model.tensors)[index],
                 get_tensor_dtype=lambda name: model.tensors[name][0],

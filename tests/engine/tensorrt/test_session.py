@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cpu_device import CpuArray
-from mutoscope.engine import Bundle, EngineOptions, open_graph
+from mutoscope.engine import Bundle, EngineOptions, Sessions, open_graph
 from mutoscope.engine.backends import tensorrt
 from mutoscope.engine.backends.tensorrt import session as sessions
 from mutoscope.engine.backends.tensorrt.engines import describe
@@ -177,6 +177,56 @@ def test_what_tensorrt_says_is_told_in_one_line(
     recorder.opens, recorder.runs = True, False
     with open_denoiser(bundle) as session, pytest.raises(MutoscopeError, match="the run failed"):
         session.run({"x": feed(SMALL)})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "set_to"), [(None, 600), (250, 250), (0, 0), (10_000, 1000)], ids=str
+)
+def test_the_budget_is_set_before_there_is_a_context(
+    wanted: int | None, set_to: int, recorder: Any, one_graph: Callable[..., Bundle]
+) -> None:
+    bundle = one_graph()
+    keep_engine(bundle, SMALL, flags=("weight-streaming",))
+    options = EngineOptions(weight_budget=wanted)
+    with open_graph(bundle, "denoiser", backend="tensorrt-rtx", options=options) as session:
+        session.run({"x": feed(SMALL)})
+    assert recorder.calls[:3] == ["deserialize for 4", f"budget {set_to}", "set cache"]
+
+
+def test_an_engine_that_holds_its_weights_has_no_budget(
+    recorder: Any, one_graph: Callable[..., Bundle]
+) -> None:
+    bundle = one_graph()
+    keep_engine(bundle, SMALL)
+    options = EngineOptions(weight_budget=250)
+    with open_graph(bundle, "denoiser", backend="tensorrt-rtx", options=options) as session:
+        session.run({"x": feed(SMALL)})
+    assert not any(call.startswith("budget") for call in recorder.calls)
+
+
+def test_a_budget_that_is_not_taken_is_told(
+    recorder: Any, one_graph: Callable[..., Bundle]
+) -> None:
+    bundle = one_graph()
+    keep_engine(bundle, SMALL, flags=("weight-streaming",))
+    recorder.takes_budget = False
+    with open_denoiser(bundle) as session, pytest.raises(MutoscopeError) as caught:
+        session.run({"x": feed(SMALL)})
+    assert str(caught.value) == (
+        "denoiser: tensorrt-rtx: takes no weight budget of 0 MB: no reason given"
+    )
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "null"])
+def test_a_budget_is_for_engines_that_stream(backend: str, bundle: Bundle) -> None:
+    with pytest.raises(UserError) as caught:
+        Sessions(bundle, backend, EngineOptions(weight_budget=250))
+    assert str(caught.value) == (
+        f"the backend {backend!r} holds all weights of an engine; --weight-budget is for "
+        "tensorrt and tensorrt-rtx"
+    )
+    with pytest.raises(UserError, match="weight_budget must be a number of bytes, not -1"):
+        EngineOptions(weight_budget=-1)
 
 
 def test_an_engine_of_another_interface_is_refused(
