@@ -16,6 +16,8 @@ from ...errors import UserError
 from ..floats import STORED, read_floats
 
 MAX_BYTES = 8 << 30
+EMBEDDED = Path(__file__).parents[2] / "models" / "loras"
+"""Those of the embedded model, which go by their names: `outlines` for outlines.safetensors."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,13 @@ class LoraFile:
 
 
 def read_file(path: str | os.PathLike[str]) -> LoraFile:
-    """Read a LoRA.
+    """Read a LoRA: a file, or one of the embedded model's by its name.
 
     Raises:
         UserError: no such file, one that is damaged or no safetensors, or with values that are no
             numbers.
     """
-    file = Path(path)
+    file = _find(os.fspath(path))
     raw = _read_bytes(file)
     tensors, metadata = _parse(file, raw)
     for tensor in tensors.values():
@@ -64,11 +66,21 @@ def read_file(path: str | os.PathLike[str]) -> LoraFile:
     return LoraFile(file, hashlib.sha256(raw).hexdigest(), tensors, metadata)
 
 
+def embedded() -> dict[str, Path]:
+    """The embedded model's LoRAs, by name."""
+    return {path.stem: path for path in sorted(EMBEDDED.glob("*.safetensors"))}
+
+
+def _find(path: str) -> Path:
+    return Path(path) if Path(path).exists() else embedded().get(path, Path(path))
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         if not path.is_file():
             what = "it is no file" if path.exists() else "there is no such file"
-            raise UserError(f"no LoRA at {path}: {what}")
+            known = ", ".join(embedded())
+            raise UserError(f"no LoRA at {path}: {what} (the embedded model's: {known})")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES >> 30} GB; it is no LoRA")
         return path.read_bytes()
