@@ -42,6 +42,7 @@ def load(
     loras: Mapping[str | os.PathLike[str], float] | None = None,
     text_backend: str | None = None,
     keep_open: bool = True,
+    int8_attention: bool = False,
 ) -> Pipeline:
     """Open a bundle as a pipeline.
 
@@ -56,6 +57,8 @@ def load(
             CPU, and its weights out of a GPU's memory.
         keep_open: whether engines wait for the next clip; else each is closed as soon as a clip
             needs it no more, which takes less memory and opens them again for the next.
+        int8_attention: compute the scores of the denoiser's attention in int8: less exact; with the
+            backend `tensorrt-rtx`.
 
     Raises:
         UserError: no such bundle, a damaged one, or one of another precision; an unknown backend;
@@ -77,7 +80,7 @@ def load(
             f"{opened.path} is {opened.precision}, not {precision}; "
             f"make one with: mutoscope {command} --precision {precision}"
         )
-    options = EngineOptions(threads, open_loras(loras or {}))
+    options = EngineOptions(threads, open_loras(loras or {}), int8_attention=int8_attention)
     sessions = Sessions(opened, backend, options, text_backend=text_backend, keep_open=keep_open)
     return Pipeline(opened, sessions)
 

@@ -12,7 +12,9 @@ import click
 from ..engine import Bundle, EngineOptions
 from ..engine.backends.tensorrt.build import FLAGS
 from ..engine.backends.tensorrt.engines import build_engine, describe
+from ..engine.backends.tensorrt.int8_attention import FLAG
 from ..engine.backends.tensorrt.package import PACKAGES, Package
+from ..engine.backends.tensorrt.parser_library import find_library
 from ..engine.manifest import Manifest
 from ..engine.profiles import LatentSize
 from ..engine.store import Engine, EngineStore
@@ -46,6 +48,11 @@ from .progress import BuildProgress
 @click.option("--refit", is_flag=True, help="Weights can be changed later; needs a GPU here.")
 @click.option("--strip-weights", is_flag=True, help="Leave the weights out; needs a GPU here.")
 @click.option("--weight-streaming", is_flag=True, help="Weights may stay in the host's memory.")
+@click.option(
+    "--int8-attention",
+    is_flag=True,
+    help="Scores of the denoiser's attention in int8; for mutoscope generate --int8-attention.",
+)
 @click.option("--threads", type=int, help="CPU threads; by default TensorRT decides.")
 @click.option(
     "-o",
@@ -65,15 +72,20 @@ def command(
     threads: int | None,
     output: Path | None,
     as_json: bool,
+    int8_attention: bool,
     **flags: bool,
 ) -> None:
     """Build engines of BUNDLE, a folder that `mutoscope export` wrote."""
     package, options = PACKAGES[backend], EngineOptions(threads)
+    if int8_attention and package.ahead_of_time:
+        find_library()
     opened = Bundle.open(bundle)
     names = split(graphs) or list(opened.manifest.graphs)
     sizes = _sizes(opened.manifest, split(profile))
     targets, device = _targets(package, split(arch))
     chosen = [flag for flag in FLAGS if flags[flag.replace("-", "_")]]
+    if int8_attention:
+        chosen.append(FLAG)
     specs = [describe(package, opened, n, sizes, targets, chosen, device) for n in names]
     store, engines = EngineStore(output), []
     for spec in specs:

@@ -28,11 +28,13 @@ class EngineOptions:
         loras: what is added to the denoiser's weights.
         stream: of a GPU, which a backend's `open_stream` gave for sessions to share; `None` leaves
             it to each.
+        int8_attention: compute the scores of the denoiser's attention in int8; where a backend can.
     """
 
     threads: int | None = None
     loras: tuple[Lora, ...] = ()
     stream: Stream | None = None
+    int8_attention: bool = False
 
     def __post_init__(self) -> None:
         most = os.cpu_count() or 1
@@ -86,6 +88,18 @@ def check_loras(bundle: Bundle, backend: str, loras: Sequence[Lora]) -> None:
         cast("LoraBackend", opener).check_loras(bundle, loras)
 
 
+def check_int8_attention(backend: str, options: EngineOptions) -> None:
+    """See that a backend can compute attention in int8, where that is asked for.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if options.int8_attention and not getattr(find_backend(backend), "INT8_ATTENTION", False):
+        raise UserError(
+            f"the backend {backend!r} has no attention in int8; use --backend tensorrt-rtx"
+        )
+
+
 def open_graph(
     bundle: Bundle,
     name: str,
@@ -96,10 +110,11 @@ def open_graph(
     """Open the graph `name` of a bundle.
 
     Raises:
-        UserError: an unknown backend or graph, the backend's package is not installed, or LoRAs
-            that do not fit.
+        UserError: an unknown backend or graph, the backend's package is not installed, LoRAs
+            that do not fit, or attention in int8 where the backend has none.
         MutoscopeError: the backend cannot open the graph.
     """
     options = options or EngineOptions()
     check_loras(bundle, backend, options.loras)
+    check_int8_attention(backend, options)
     return find_backend(backend).open_session(bundle, name, options)

@@ -19,7 +19,8 @@ MAX_HEADS = 65535  # of the grid's second axis
 class AttentionOps:
     """Attention with scores in int8."""
 
-    stream: Stream
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
 
     def int8_attention(
         self,
@@ -86,9 +87,7 @@ def workspace_bytes(batch: int, heads: int, keys: int, size: int) -> int:
     return sum(_parts(batch, heads, keys, size).values())
 
 
-def split_workspace(
-    keys: tuple[int, ...], workspace: DeviceArray
-) -> dict[str, DeviceArray]:
+def split_workspace(keys: tuple[int, ...], workspace: DeviceArray) -> dict[str, DeviceArray]:
     """The parts of a workspace: partial sums of the keys, their scales, and tiles.
 
     Raises:

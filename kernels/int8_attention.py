@@ -64,7 +64,8 @@ def int8_attention(
             total = total * shrunk + weights.sum(-1, keepdims=True, dtype=np.float32)
             sums = sums * shrunk + rounded @ halves[part]
             highest = most
-        return sums / total
+        attended: Array = np.divide(sums, total)
+    return attended
 
 
 def quantize_tokens(tokens: Array) -> tuple[NDArray[np.int8], Array]:
@@ -102,7 +103,8 @@ def without_mean(keys: Array) -> Array:
             sums += padded[..., first : first + lanes, :]
         while sums.shape[-2] > 1:
             sums = sums[..., 0::2, :] + sums[..., 1::2, :]
-        return keys - sums / np.float32(count)
+        centred: Array = np.subtract(keys, sums / np.float32(count))
+    return centred
 
 
 def to_halves(values: Array) -> Array:
@@ -130,7 +132,7 @@ def exact_attention(
 
 
 def _transposed(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """left rightᵀ; of codes in int32, which holds it exactly."""
+    """The product left rightᵀ; of codes in int32, which holds it exactly."""
     dtype = np.int32 if left.dtype == np.int8 else left.dtype
     product: NDArray[Any] = left.astype(dtype) @ np.swapaxes(right, -1, -2).astype(dtype)
     return product

@@ -9,6 +9,9 @@ from .tensorrt import open_stream_with, open_with
 from .tensorrt.package import TENSORRT_RTX
 from .tensorrt.session import TensorRTSession
 
+INT8_ATTENTION = True
+"""It has a plugin for it."""
+
 
 def open_stream() -> Stream:
     """A stream of the first NVIDIA GPU, for sessions to share."""
