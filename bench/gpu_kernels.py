@@ -11,18 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.attention_ops import workspace_bytes
 from ..kernels.cuda_core import open_device
 from ..kernels.device import DTYPES, DeviceArray, Stream
 from ..kernels.distance import relative_l1
 from ..kernels.frames import to_rgb8
 from ..kernels.guided_step import guided_step
+from ..kernels.int8_attention import int8_attention
 from ..kernels.noise import standard_normal
 from ..kernels.ops import BLOCKS, Ops
 from ..kernels.yuv import to_nv12
 
 LATENTS = (1, 16, 21, 60, 104)
 FRAMES = (1, 3, 4, 480, 832)
-"""Of Wan at 832x480x81: all latents, and the frames of one latent one."""
+ATTENTION = (1, 12, 32_760, 128)
+"""Of Wan at 832x480x81: all latents, the frames of one latent one, and a block of 1.3B."""
+
+COMPARED = 128
+"""Queries whose attention is compared; NumPy would take minutes for all."""
 
 REPETITIONS = 20
 
@@ -47,11 +53,13 @@ class Bandwidths:
         stream: of the device.
         latents: (1, channels, frames, height, width).
         frames: (1, 3, frames, height, width), of even sides.
+        attention: (batch, heads, tokens, channels), of queries, keys and values.
     """
 
     stream: Stream
     latents: tuple[int, ...] = LATENTS
     frames: tuple[int, ...] = FRAMES
+    attention: tuple[int, int, int, int] = ATTENTION
 
     def all(self) -> dict[str, dict[str, float]]:
         """By name; `copy` is the ceiling, a plain copy of the frames."""
@@ -61,6 +69,7 @@ class Bandwidths:
             "noise": self._noise(),
             "guided_step": self._guided_step(),
             "relative_l1": self._relative_l1(),
+            "int8_attention": self._int8_attention(),
             "rgb8": self._pictures((count, height, width, 3), Ops.to_rgb8, to_rgb8),
             "nv12": self._pictures((count, height // 2 * 3, width), Ops.to_nv12, to_nv12),
         }
@@ -100,6 +109,25 @@ class Bandwidths:
         )
         wanted = np.array([relative_l1(one, other)])
         return {**found, "difference": self._apart(distance, wanted)}
+
+    def _int8_attention(self) -> dict[str, float]:
+        """In float16; `tera_ops_s` counts both products."""
+        batch, heads, tokens, size = self.attention
+        rng, ops = np.random.default_rng(0), Ops(self.stream)
+        halves = [rng.standard_normal(self.attention, np.float32).astype(np.float16) for _ in "qkv"]
+        given = [self.stream.upload(array) for array in halves]
+        output = self._room(self.attention, "float16")
+        workspace = self._room((workspace_bytes(batch, heads, tokens, size),), "uint8")
+        found = self._rate([*given, output], lambda: ops.int8_attention(*given, workspace, output))
+        queries, keys, values = (array.astype(np.float32) for array in halves)
+        wanted = int8_attention(queries[:, :, :COMPARED], keys, values)
+        got = self.stream.download(output)[:, :, :COMPARED].astype(np.float32)
+        work = 4 * batch * heads * tokens**2 * size
+        return {
+            **found,
+            "tera_ops_s": round(work / found["microseconds"] / 1e6, 1),
+            "difference": float(np.abs(got - wanted).max()),
+        }
 
     def _pictures(
         self,
