@@ -57,27 +57,33 @@ class AttentionOps:
         parts = split_workspace(keys.shape, workspace)
         if bias is not None:
             expect_array("bias", bias, (batch, keys.shape[2]))
-        kind, key_count = f"{queries.dtype}_{size}", np.int32(keys.shape[2])
+        kind, log2 = f"{queries.dtype}_{size}", log2_scale(size, scale)
+        counts = np.int32(keys.shape[2]), np.int32(length)
         tiles = -(-keys.shape[2] // TILE)
-        self.stream.launch(
-            "int8_keys",
-            f"int8_keys_sums_{queries.dtype}",
-            (CHUNKS, batch * heads),
-            [keys, key_count, np.int32(size), parts["partials"]],
-        )
+        for tokens, sums in (keys, "key_sums"), (queries, "query_sums"):
+            self.stream.launch(
+                "int8_keys",
+                f"int8_keys_sums_{queries.dtype}",
+                (CHUNKS, batch * heads),
+                [tokens, np.int32(tokens.shape[2]), np.int32(size), parts[sums]],
+            )
         self.stream.launch(
             "int8_keys",
             f"int8_keys_{kind}",
             (tiles, batch * heads),
-            [keys, values, parts["partials"], key_count, parts["scales"], parts["tiles"]],
-        )
+            [
+                keys, values, parts["key_sums"], parts["query_sums"], *counts, bias,
+                np.int32(heads), log2, parts["query_mean"], parts["scales"], parts["biases"],
+                parts["tiles"],
+            ],
+        )  # fmt: skip
         self.stream.launch(
             "int8_attention",
             f"int8_attention_{kind}",
             (-(-length // QUERIES), batch * heads),
             [
-                queries, parts["tiles"], parts["scales"], bias, np.int32(heads), np.int32(length),
-                key_count, log2_scale(size, scale), output,
+                queries, parts["query_mean"], parts["tiles"], parts["scales"], parts["biases"],
+                np.int32(length), np.int32(tiles), log2, output,
             ],
         )  # fmt: skip
 
@@ -88,7 +94,7 @@ def workspace_bytes(batch: int, heads: int, keys: int, size: int) -> int:
 
 
 def split_workspace(keys: tuple[int, ...], workspace: DeviceArray) -> dict[str, DeviceArray]:
-    """The parts of a workspace: partial sums of the keys, their scales, and tiles.
+    """The parts of a workspace, by what int8_keys.cu calls them.
 
     Raises:
         MutoscopeError: it is too short, or not aligned.
@@ -111,7 +117,10 @@ def _parts(batch: int, heads: int, keys: int, size: int) -> Mapping[str, int]:
     """Bytes; each a multiple of 16."""
     tiles = batch * heads * -(-keys // TILE)
     return {
-        "partials": batch * heads * CHUNKS * size * 4,
+        "key_sums": batch * heads * CHUNKS * size * 4,
+        "query_sums": batch * heads * CHUNKS * size * 4,
+        "query_mean": batch * heads * size * 4,
         "scales": tiles * TILE * 4,
+        "biases": tiles * TILE * 4,
         "tiles": tiles * TILE * size * 3,
     }

@@ -1,7 +1,7 @@
-// Attention whose scores are products of int8: softmax(q kᵀ · scale + bias) v, a warp for sixteen queries.
+// Attention whose scores are products of int8: softmax(q kᵀ scale + bias) v, a warp for sixteen queries.
 //
-// Queries become int8 as they are loaded; keys and values are what int8_keys.cu left. Scores are
-// summed in int32, exactly; the softmax is kept as it goes (a maximum and a sum a row, in float, to base
+// Queries lose their mean and become int8 as they are loaded; all else is what int8_keys.cu left. Scores
+// are summed in int32, exactly; the softmax is kept as it goes (a maximum and a sum a row, in float, to base
 // 2); its weights are rounded to float16 for the product with the values, which is summed in float.
 // The next tile is copied while one is computed. Reads queries once, tiles once for every 128
 // queries, writes the output once.
@@ -15,9 +15,6 @@
 #include "int8_tiles.cuh"
 
 constexpr int MATRICES = TILE / 8;
-constexpr float LOG2_E = 1.44269504f;
-
-__host__ __device__ inline float minus_infinity() { return __uint_as_float(0xFF800000u); }
 
 __host__ __device__ inline float power_of_two(float exponent) {
 #ifdef __CUDA_ARCH__
@@ -59,21 +56,30 @@ template <int SIZE> struct Queries {
     unsigned codes[2][SIZE / 16];
     float factors[2];
 
-    template <class T> __device__ Queries(const T* queries, int first, int count, float scale) {
+    // queries: (count, SIZE), of which the lane's first is `first`; mean: (SIZE,).
+    template <class T> __device__
+    Queries(const T* queries, int first, int count, const float* mean, float scale) {
+        float means[SIZE / 4];
+        load<float, SIZE / 4>(mean + place_in_quad() * (SIZE / 4), means);
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
             float quarter[SIZE / 4];
             load_quarter<T, SIZE>(queries, first + 8 * row, count, quarter);
+#pragma unroll
+            for (int i = 0; i < SIZE / 4; ++i) quarter[i] -= means[i];
             factors[row] = quantize(quarter, codes[row]) * scale;
         }
     }
 
     // scores[m]: with the tile's keys of matrix m; to base 2.
-    __device__ void
-    score(const Tile<SIZE>& tile, const float* key_scales, float (&scores)[MATRICES][4]) const {
+    __device__ void score(
+        const Tile<SIZE>& tile, const float* key_scales, const float* biases,
+        float (&scores)[MATRICES][4]
+    ) const {
         using Shape = Tile<SIZE>;
-        float scales[2 * MATRICES];
+        float scales[2 * MATRICES], added[2 * MATRICES];
         load<float, 2 * MATRICES>(key_scales + place_in_quad() * (TILE / 4), scales);
+        load<float, 2 * MATRICES>(biases + place_in_quad() * (TILE / 4), added);
 #pragma unroll
         for (int matrix = 0; matrix < MATRICES; ++matrix) {
             unsigned key[Shape::WORDS];
@@ -88,28 +94,14 @@ template <int SIZE> struct Queries {
                     {key[i], key[i + 1]}
                 );
 #pragma unroll
-            for (int i = 0; i < 4; ++i)
-                scores[matrix][i] =
-                    static_cast<float>(sums[i]) * scales[2 * matrix + i % 2] * factors[i / 2];
+            for (int i = 0; i < 4; ++i) {
+                int key = 2 * matrix + i % 2;
+                float product = static_cast<float>(sums[i]) * scales[key] * factors[i / 2];
+                scores[matrix][i] = product + added[key];
+            }
         }
     }
 };
-
-// Adds the bias of each key; those beyond the last count for nothing. `first` is the tile's.
-__device__ inline void
-add_bias(const float* bias, int first, int count, float (&scores)[MATRICES][4]) {
-    int quarter = first + place_in_quad() * (TILE / 4);
-#pragma unroll
-    for (int i = 0; i < 2 * MATRICES; ++i) {
-        bool known = quarter + i < count;
-        float added = known && bias ? bias[quarter + i] * LOG2_E : 0.0f;
-#pragma unroll
-        for (int row = 0; row < 2; ++row) {
-            float& score = scores[i / 2][2 * row + i % 2];
-            score = known ? score + added : minus_infinity();
-        }
-    }
-}
 
 // The softmax of two rows as far as it has come, and its product with the values.
 template <int SIZE> struct Attended {
@@ -179,30 +171,27 @@ template <int SIZE> struct Attended {
     }
 };
 
-// queries, output: (batch x heads, query_count, SIZE); bias: (batch, key_count), or none.
+// queries, output: (heads, query_count, SIZE); tiles: (heads, tile_count), and the rest as in int8_keys.cu.
 template <class T, int SIZE> __device__ void attend(
-    const T* queries, const Tile<SIZE>* tiles, const float* key_scales, const float* bias,
-    int heads, int query_count, int key_count, float scale, T* output
+    const T* queries, const float* query_mean, const Tile<SIZE>* tiles, const float* key_scales,
+    const float* biases, int query_count, int tile_count, float scale, T* output
 ) {
     __shared__ Tile<SIZE> buffers[2];
-    int count = (key_count + TILE - 1) / TILE;
     long long head = static_cast<long long>(blockIdx.y) * query_count * SIZE;
     int first = (blockIdx.x * WARPS + threadIdx.x / WARP) * 16 + quad_of_warp();
-    tiles += static_cast<long long>(blockIdx.y) * count;
-    key_scales += static_cast<long long>(blockIdx.y) * count * TILE;
-    if (bias) bias += static_cast<long long>(blockIdx.y / heads) * key_count;
+    long long before = static_cast<long long>(blockIdx.y) * tile_count;
 
-    fetch(tiles, buffers[0]);
-    Queries<SIZE> mine(queries + head, first, query_count, scale);
+    fetch(tiles + before, buffers[0]);
+    Queries<SIZE> mine(queries + head, first, query_count, query_mean + blockIdx.y * SIZE, scale);
     Attended<SIZE> attended;
 #pragma unroll 1
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < tile_count; ++i) {
         await_copies();
         __syncthreads();
-        if (i + 1 < count) fetch(tiles + i + 1, buffers[(i + 1) % 2]);
+        if (i + 1 < tile_count) fetch(tiles + before + i + 1, buffers[(i + 1) % 2]);
+        long long key = (before + i) * TILE;
         float scores[MATRICES][4];
-        mine.score(buffers[i % 2], key_scales + i * TILE, scores);
-        if (bias || (i + 1) * TILE > key_count) add_bias(bias, i * TILE, key_count, scores);
+        mine.score(buffers[i % 2], key_scales + key, biases + key, scores);
         attended.add(buffers[i % 2], scores);
     }
     attended.write(output + head, first, query_count);
@@ -211,11 +200,13 @@ template <class T, int SIZE> __device__ void attend(
 #define KERNEL(name, T, SIZE)                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS, 1)                                       \
     name(                                                                                          \
-        const T* queries, const Tile<SIZE>* tiles, const float* key_scales, const float* bias,     \
-        int heads, int query_count, int key_count, float scale, T* output                          \
+        const T* queries, const float* query_mean, const Tile<SIZE>* tiles,                        \
+        const float* key_scales, const float* biases, int query_count, int tile_count,             \
+        float scale, T* output                                                                     \
     ) {                                                                                            \
-        attend<T, SIZE>(queries, tiles, key_scales, bias, heads, query_count, key_count, scale,    \
-                        output);                                                                   \
+        attend<T, SIZE>(                                                                           \
+            queries, query_mean, tiles, key_scales, biases, query_count, tile_count, scale, output \
+        );                                                                                         \
     }
 
 KERNEL(int8_attention_float32_32, float, 32)

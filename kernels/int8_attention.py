@@ -31,7 +31,8 @@ def int8_attention(
 ) -> Array:
     """`softmax(queries keysᵀ scale + bias) values`, nearly.
 
-    Values beyond float16's range become infinite. A row whose keys are all biased by -inf is NaN.
+    Values beyond float16's range become infinite. A row whose keys are all biased by -inf is NaN;
+    so is all of a head that holds one NaN or infinity.
 
     Args:
         queries: (batch, heads, queries, size).
@@ -43,20 +44,21 @@ def int8_attention(
     Returns:
         Of the queries' shape.
     """
-    codes, factors = quantize_tokens(queries)
-    key_codes, key_scales = quantize_tokens(without_mean(keys))
-    factors = factors * log2_scale(queries.shape[-1], scale)
+    log2 = log2_scale(queries.shape[-1], scale)
     halves = to_halves(values)
-    highest = np.full((*queries.shape[:-1], 1), -np.inf, np.float32)
-    total = np.zeros_like(highest)
-    sums = np.zeros_like(queries)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        query_mean, keys = token_mean(queries), keys - token_mean(keys)
+        codes, factors = quantize_tokens(queries - query_mean)
+        key_codes, key_scales = quantize_tokens(keys)
+        biases = key_biases(keys, query_mean, log2, bias)
+        factors = factors * log2
+        highest = np.full((*queries.shape[:-1], 1), -np.inf, np.float32)
+        total, sums = np.zeros_like(highest), np.zeros_like(queries)
         for first in range(0, keys.shape[2], TILE):
             part = np.s_[:, :, first : first + TILE]
             products = _transposed(codes, key_codes[part]).astype(np.float32)
             scores = products * key_scales[part][:, :, None] * factors[..., None]
-            if bias is not None:
-                scores += bias[:, None, None, first : first + TILE] * LOG2_E
+            scores += biases[part][:, :, None]
             most = np.fmax(highest, scores.max(-1, keepdims=True))
             base = np.where(np.isneginf(most), np.float32(0), most)
             weights, shrunk = np.exp2(scores - base), np.exp2(highest - base)
@@ -87,24 +89,48 @@ def quantize_tokens(tokens: Array) -> tuple[NDArray[np.int8], Array]:
     return codes.astype(np.int8), largest / LARGEST
 
 
-def without_mean(keys: Array) -> Array:
-    """Keys (batch, heads, keys, size) less their mean over the keys, which a softmax does not see.
+def token_mean(tokens: Array) -> Array:
+    """The mean over tokens (batch, heads, tokens, size): (batch, heads, 1, size).
 
-    Each channel's sum has one order: 32768 / size lanes add every so manieth key, then neighbouring
-    lanes are added in pairs.
+    Each channel's sum has one order: 32768 / size lanes add every so manieth token, then
+    neighbouring lanes are added in pairs.
     """
-    *heads, count, size = keys.shape
+    *heads, count, size = tokens.shape
     lanes = CHUNKS * 2048 // size
     padded = np.zeros((*heads, -(-count // lanes) * lanes, size), np.float32)
-    padded[..., :count, :] = keys
+    padded[..., :count, :] = tokens
     sums = np.zeros((*heads, lanes, size), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         for first in range(0, padded.shape[-2], lanes):
             sums += padded[..., first : first + lanes, :]
         while sums.shape[-2] > 1:
             sums = sums[..., 0::2, :] + sums[..., 1::2, :]
-        centred: Array = np.subtract(keys, sums / np.float32(count))
-    return centred
+        mean: Array = np.divide(sums, np.float32(count))
+    return mean
+
+
+def key_biases(
+    keys: Array, query_mean: Array, log2: np.float32, bias: Array | None = None
+) -> Array:
+    """What is added to the scores to base 2 of each key: (batch, heads, keys).
+
+    Its product with the queries' mean, which they have lost, and the caller's own bias. Each
+    quarter of the channels is added in order, then the quarters in pairs.
+
+    Args:
+        keys: (batch, heads, keys, size), without their mean.
+        query_mean: (batch, heads, 1, size).
+        log2: what `log2_scale` gives.
+        bias: (batch, keys).
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        products = (keys * query_mean).reshape(*keys.shape[:-1], 4, -1)
+        sums = np.zeros(products.shape[:-1], np.float32)
+        for channel in range(products.shape[-1]):
+            sums += products[..., channel]
+        shared = (sums[..., 0] + sums[..., 1]) + (sums[..., 2] + sums[..., 3])
+        found: Array = np.multiply(shared, log2)
+        return found if bias is None else found + bias[:, None] * LOG2_E
 
 
 def to_halves(values: Array) -> Array:

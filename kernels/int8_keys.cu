@@ -1,24 +1,26 @@
-// Keys and values of attention, prepared for int8_attention.cu: keys without their mean over tokens
-// in int8, values in float16, both in tiles.
+// What int8_attention.cu works on: keys in int8 and values in float16, in tiles, and a bias for each key.
 //
-// A softmax does not see what is subtracted from all keys, and the mean takes most of an outlying
-// channel with it. Its sum has a fixed order: lanes of tokens, then neighbours in pairs, as in sums.py.
-// Reads keys twice and values once, writes what is prepared. The statement is int8_attention.py's,
-// bit for bit.
+// A softmax does not see what is subtracted from all keys, and their mean over tokens takes most of an
+// outlying channel with it. Queries lose theirs too; what it would have added to the scores of a key
+// is that key's bias, where the caller's own is added, and where keys beyond the last get -inf.
+// Sums over tokens have a fixed order: lanes of tokens, then neighbours in pairs, as in sums.py.
+// Reads queries once, keys twice, values once; writes what is prepared. The statement is
+// int8_attention.py's, bit for bit.
 //
-// Source: Zhang et al., 2024 (SageAttention, arXiv 2410.02367), section 4.2.
+// Source: Zhang et al., 2024 (SageAttention, arXiv 2410.02367, section 4.2, of the keys;
+// SageAttention2, arXiv 2411.10958, section 3.1, of the queries).
 
 #include "int8_tiles.cuh"
 
 constexpr int CHUNKS = 16;
 
-// partials: (heads, CHUNKS, size), of keys (heads, count, size). A thread adds eight channels.
+// partials: (heads, CHUNKS, size), of tokens (heads, count, size). A thread adds eight channels.
 template <class T>
-__device__ void sum_keys(const T* keys, int count, int size, float* partials) {
+__device__ void sum_tokens(const T* tokens, int count, int size, float* partials) {
     __shared__ float sums[THREADS][WIDTH];
     int across = size / WIDTH, rows = THREADS / across;
     int row = threadIdx.x / across, channel = threadIdx.x % across * WIDTH;
-    const T* head = keys + static_cast<long long>(blockIdx.y) * count * size;
+    const T* head = tokens + static_cast<long long>(blockIdx.y) * count * size;
     float* sum = sums[threadIdx.x];
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i) sum[i] = 0.0f;
@@ -51,19 +53,35 @@ __device__ inline float mean_of(const float* partials, int size, int count) {
     return sums[0] / static_cast<float>(count);
 }
 
-// A matrix of a tile's keys, by one warp; and the scales of those keys.
+// What belongs to a tile's keys beside their codes.
+struct Beside {
+    const float *mean, *query_mean;  // (SIZE,)
+    const float* bias;               // of each key; or none
+    float scale;                     // of scores to base 2
+    float *scales, *biases;          // (TILE,), to be written
+};
+
+// A matrix of a tile's keys, by one warp.
 template <class T, int SIZE> __device__ void
-prepare_keys(const T* keys, int count, const float* mean, Tile<SIZE>& tile, float* scales) {
+prepare_keys(const T* keys, int count, const Beside& beside, Tile<SIZE>& tile) {
     using Shape = Tile<SIZE>;
     int matrix = threadIdx.x / WARP, token = thing_of(matrix, quad_of_warp(), TILE);
-    float quarter[SIZE / 4];
+    int channel = place_in_quad() * (SIZE / 4);
+    float quarter[SIZE / 4], shared = 0.0f;
     load_quarter<T, SIZE>(keys, token, count, quarter);
 #pragma unroll
-    for (int i = 0; i < SIZE / 4; ++i)
-        if (token < count) quarter[i] -= mean[place_in_quad() * (SIZE / 4) + i];
+    for (int i = 0; i < SIZE / 4; ++i) {
+        if (token < count) quarter[i] -= beside.mean[channel + i];
+        shared += quarter[i] * beside.query_mean[channel + i];
+    }
+    shared = over_quad(shared, [](float a, float b) { return a + b; });
     unsigned words[Shape::WORDS];
     float scale = quantize(quarter, words);
-    if (place_in_quad() == 0) scales[token] = scale;
+    if (place_in_quad() == 0) {
+        float bias = token < count && beside.bias ? beside.bias[token] * LOG2_E : 0.0f;
+        beside.scales[token] = scale;
+        beside.biases[token] = token < count ? shared * beside.scale + bias : minus_infinity();
+    }
 #pragma unroll
     for (int part = 0; part < Shape::WORDS / Shape::EACH; ++part)
 #pragma unroll
@@ -88,19 +106,33 @@ __device__ void prepare_values(const Half (&values)[TILE][SIZE], int matrix, Til
     }
 }
 
-// One tile of one head a block. scales: (heads, tiles, TILE); tiles: (heads, tiles).
+// Queries and keys, their partial sums, and how many there are.
+struct Sums {
+    const float *keys, *queries;
+    int key_count, query_count;
+};
+
+// One tile of one head a block. bias: (batch, keys) or none; query_mean: (heads, SIZE); scales and
+// biases: (heads, tiles, TILE); tiles: (heads, tiles).
 template <class T, int SIZE> __device__ void prepare(
-    const T* keys, const T* values, const float* partials, int count, float* scales,
-    Tile<SIZE>* tiles
+    const T* keys, const T* values, const Sums& sums, const float* bias, int heads, float scale,
+    float* query_mean, float* scales, float* biases, Tile<SIZE>* tiles
 ) {
-    __shared__ float mean[SIZE];
+    __shared__ float means[2][SIZE];
     __shared__ Half staged[TILE][SIZE];
+    static_assert(2 * SIZE <= THREADS, "a thread takes one mean");
     long long index = static_cast<long long>(blockIdx.y) * gridDim.x + blockIdx.x;
-    long long first = static_cast<long long>(blockIdx.y) * count + blockIdx.x * TILE;
-    int known = count - static_cast<int>(blockIdx.x) * TILE;
-    if (threadIdx.x < SIZE)
-        mean[threadIdx.x] =
-            mean_of(partials + blockIdx.y * CHUNKS * SIZE + threadIdx.x, SIZE, count);
+    int begin = blockIdx.x * TILE, known = sums.key_count - begin;
+    long long first = static_cast<long long>(blockIdx.y) * sums.key_count + begin;
+    if (threadIdx.x < 2 * SIZE) {
+        bool of_queries = threadIdx.x >= SIZE;
+        int channel = threadIdx.x % SIZE;
+        const float* partials = of_queries ? sums.queries : sums.keys;
+        int count = of_queries ? sums.query_count : sums.key_count;
+        float mean = mean_of(partials + blockIdx.y * CHUNKS * SIZE + channel, SIZE, count);
+        means[of_queries][channel] = mean;
+        if (of_queries && blockIdx.x == 0) query_mean[blockIdx.y * SIZE + channel] = mean;
+    }
     for (int at = threadIdx.x * WIDTH; at < TILE * SIZE; at += THREADS * WIDTH) {
         float eight[WIDTH];
         load_padded(values + first * SIZE, at, static_cast<long long>(known) * SIZE, eight);
@@ -108,15 +140,20 @@ template <class T, int SIZE> __device__ void prepare(
         for (int i = 0; i < WIDTH; ++i) staged[at / SIZE][at % SIZE + i] = narrow<Half>(eight[i]);
     }
     __syncthreads();
-    prepare_keys<T, SIZE>(keys + first * SIZE, known, mean, tiles[index], scales + index * TILE);
+    long long row = static_cast<long long>(blockIdx.y / heads) * sums.key_count + begin;
+    Beside beside = {
+        means[0], means[1], bias ? bias + row : nullptr, scale,
+        scales + index * TILE, biases + index * TILE,
+    };
+    prepare_keys<T, SIZE>(keys + first * SIZE, known, beside, tiles[index]);
     for (int matrix = threadIdx.x / WARP; matrix < SIZE / 8; matrix += WARPS)
         prepare_values<SIZE>(staged, matrix, tiles[index]);
 }
 
 #define SUMS_KERNEL(name, T)                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS)                                          \
-    name(const T* keys, int count, int size, float* partials) {                                    \
-        sum_keys(keys, count, size, partials);                                                     \
+    name(const T* tokens, int count, int size, float* partials) {                                  \
+        sum_tokens(tokens, count, size, partials);                                                 \
     }
 
 SUMS_KERNEL(int8_keys_sums_float32, float)
@@ -127,10 +164,14 @@ SUMS_KERNEL(int8_keys_sums_bfloat16, Bfloat16)
 #define KERNEL(name, T, SIZE)                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS)                                          \
     name(                                                                                          \
-        const T* keys, const T* values, const float* partials, int count, float* scales,           \
-        Tile<SIZE>* tiles                                                                          \
+        const T* keys, const T* values, const float* key_sums, const float* query_sums,            \
+        int key_count, int query_count, const float* bias, int heads, float scale,                 \
+        float* query_mean, float* scales, float* biases, Tile<SIZE>* tiles                         \
     ) {                                                                                            \
-        prepare<T, SIZE>(keys, values, partials, count, scales, tiles);                            \
+        Sums sums = {key_sums, query_sums, key_count, query_count};                                \
+        prepare<T, SIZE>(                                                                          \
+            keys, values, sums, bias, heads, scale, query_mean, scales, biases, tiles              \
+        );                                                                                         \
     }
 
 KERNEL(int8_keys_float32_32, float, 32)

@@ -8,6 +8,7 @@
 #include "mma.cuh"
 
 constexpr int TILE = 64;
+constexpr float LOG2_E = 1.44269504f;
 constexpr int WARPS = THREADS / WARP;
 
 static_assert(TILE / 8 == WARPS, "a warp prepares one matrix of a tile's keys");
@@ -26,6 +27,8 @@ template <int SIZE> struct Tile {
 __host__ __device__ inline int thing_of(int matrix, int column, int count) {
     return column / 2 * (count / 4) + 2 * matrix + column % 2;
 }
+
+__host__ __device__ inline float minus_infinity() { return __uint_as_float(0xFF800000u); }
 
 // The larger of two magnitudes; NaN where there is one.
 __host__ __device__ inline float larger(float a, float b) { return a >= b || a != a ? a : b; }

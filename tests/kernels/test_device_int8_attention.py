@@ -12,15 +12,22 @@ from click.testing import CliRunner
 from mutoscope.errors import MutoscopeError
 from mutoscope.kernels import __main__ as command
 from mutoscope.kernels import attention_error
-from mutoscope.kernels.attention_error import normal, outlying_keys, relative_error
+from mutoscope.kernels.attention_error import (
+    normal,
+    outlying_keys,
+    outlying_queries,
+    relative_error,
+)
 from mutoscope.kernels.attention_ops import split_workspace, workspace_bytes
 from mutoscope.kernels.int8_attention import (
     TILE,
     exact_attention,
     int8_attention,
+    key_biases,
+    log2_scale,
     quantize_tokens,
     to_halves,
-    without_mean,
+    token_mean,
 )
 
 # A weight that lies between two float16 may be rounded to either, as powers of 2 differ in their
@@ -59,7 +66,8 @@ class Run:
         raw, parts = bench.get(workspace), split_workspace(keys.shape, workspace)
         first = {name: part.pointer - workspace.pointer for name, part in parts.items()}
         self.heads, self.size = keys.shape[0] * keys.shape[1], keys.shape[3]
-        self.scales = raw[first["scales"] : first["tiles"]].view(np.float32)
+        self.scales = raw[first["scales"] : first["biases"]].view(np.float32)
+        self.biases = raw[first["biases"] : first["tiles"]].view(np.float32)
         self.tiles = raw[first["tiles"] :].reshape(-1, TILE * self.size * 3)
 
     def keys(self) -> Any:
@@ -94,10 +102,14 @@ def test_prepared_bits_and_results_are_the_statement_s(
 ) -> None:
     arrays = [rounded(array, dtype) for array in inputs((1, 2), 19, 77, size)]
     run = Run(bench, arrays, dtype, offset=size // 32)
-    _, keys, values = arrays
-    codes, scales = quantize_tokens(without_mean(keys))
+    queries, keys, values = arrays
+    keys = keys - token_mean(keys)
+    codes, scales = quantize_tokens(keys)
+    biases = key_biases(keys, token_mean(queries), log2_scale(size, None))
     assert np.array_equal(run.keys()[:, :77], codes.reshape(2, 77, size))
     assert np.array_equal(run.scales.reshape(2, -1)[:, :77], scales.reshape(2, 77))
+    assert np.array_equal(run.biases.reshape(2, -1)[:, :77], biases.reshape(2, 77))
+    assert np.isneginf(run.biases.reshape(2, -1)[:, 77:]).all()
     assert np.array_equal(run.values()[:, :77], to_halves(values).reshape(2, 77, size))
     assert not run.values()[:, 77:].any()
     near(run.output, int8_attention(*arrays), values, dtype)
@@ -113,7 +125,7 @@ def test_lengths_and_tails(bench: Any, heads: tuple[int, int], queries: int, key
 
 def test_more_keys_than_lanes_of_their_sum(bench: Any) -> None:
     arrays = inputs((1, 1), 3, 300, 128)
-    run, (codes, _) = Run(bench, arrays), quantize_tokens(without_mean(arrays[1]))
+    run, (codes, _) = Run(bench, arrays), quantize_tokens(arrays[1] - token_mean(arrays[1]))
     assert np.array_equal(run.keys()[:, :300], codes[0])
     near(run.output, int8_attention(*arrays), arrays[2], "float32")
 
@@ -156,7 +168,7 @@ def test_scores_that_lie_far_apart(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
-@pytest.mark.parametrize("case", [normal, outlying_keys])
+@pytest.mark.parametrize("case", [normal, outlying_keys, outlying_queries])
 def test_the_error_is_below_one_percent(size: int, case: Callable[[int], Any]) -> None:
     assert relative_error(case(size)) < 0.01
 
