@@ -1,10 +1,10 @@
-// Attention whose scores are products of int8: softmax(q kᵀ scale + bias) v, a warp for sixteen queries.
+// Attention whose scores are products of int8: softmax(q kᵀ scale + bias) v, 16 queries a warp.
 //
-// Queries lose their mean and become int8 as they are loaded; all else is what int8_keys.cu left. Scores
-// are summed in int32, exactly; the softmax is kept as it goes (a maximum and a sum a row, in float, to base
-// 2); its weights are rounded to float16 for the product with the values, which is summed in float.
-// The next tile is copied while one is computed. Reads queries once, tiles once for every 128
-// queries, writes the output once.
+// Queries lose their mean and become int8 as they are loaded; all else is what int8_keys.cu left.
+// Scores are summed in int32, exactly; the softmax is kept as it goes (a maximum and a sum a row, in
+// float, to base 2); its weights are rounded to float16 for the product with the values, which is
+// summed in float. The next tile is copied while one is computed. Reads queries once, tiles once
+// for every 128 queries, writes the output once.
 //
 // The statement is int8_attention.py's: scores bit for bit, the rest as near as the order of
 // sums in tensor cores and their power of 2 allow.
@@ -51,7 +51,7 @@ template <int SIZE> __device__ void fetch(const Tile<SIZE>* from, Tile<SIZE>& to
         copy_chunk(target + i, source + i);
 }
 
-// What a lane holds of its warp's queries: a quarter of two of them, and what their scores are multiplied by.
+// What a lane holds of its warp's queries: a quarter of two, and what their scores are multiplied by.
 template <int SIZE> struct Queries {
     unsigned codes[2][SIZE / 16];
     float factors[2];
@@ -171,7 +171,8 @@ template <int SIZE> struct Attended {
     }
 };
 
-// queries, output: (heads, query_count, SIZE); tiles: (heads, tile_count), and the rest as in int8_keys.cu.
+// queries, output: (heads, query_count, SIZE); tiles: (heads, tile_count); all else as int8_keys.cu
+// left it.
 template <class T, int SIZE> __device__ void attend(
     const T* queries, const float* query_mean, const Tile<SIZE>* tiles, const float* key_scales,
     const float* biases, int query_count, int tile_count, float scale, T* output

@@ -130,7 +130,9 @@ def key_biases(
             sums += products[..., channel]
         shared = (sums[..., 0] + sums[..., 1]) + (sums[..., 2] + sums[..., 3])
         found: Array = np.multiply(shared, log2)
-        return found if bias is None else found + bias[:, None] * LOG2_E
+        if bias is not None:
+            found = np.add(found, bias[:, None] * LOG2_E)
+    return found
 
 
 def to_halves(values: Array) -> Array:

@@ -1,7 +1,7 @@
-// What int8_attention.cu works on: keys in int8 and values in float16, in tiles, and a bias for each key.
+// What int8_attention.cu works on: keys in int8 and values in float16, in tiles, and each key's bias.
 //
-// A softmax does not see what is subtracted from all keys, and their mean over tokens takes most of an
-// outlying channel with it. Queries lose theirs too; what it would have added to the scores of a key
+// A softmax does not see what is subtracted from all keys, and their mean over tokens takes most of
+// an outlying channel with it. Queries lose theirs too; what it would have added to a key's scores
 // is that key's bias, where the caller's own is added, and where keys beyond the last get -inf.
 // Sums over tokens have a fixed order: lanes of tokens, then neighbours in pairs, as in sums.py.
 // Reads queries once, keys twice, values once; writes what is prepared. The statement is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -21,9 +22,10 @@ from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends.tensorrt.engines import describe
 from mutoscope.engine.backends.tensorrt.int8_attention import FLAG, register, replace_attention
 from mutoscope.engine.backends.tensorrt.package import TENSORRT, TENSORRT_RTX
+from mutoscope.engine.backends.tensorrt.parser_library import LIBRARIES, find_library
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import Built, EngineStore
-from mutoscope.errors import BundleError, MutoscopeError, UserError
+from mutoscope.errors import BundleError, MissingExtraError, MutoscopeError, UserError
 from mutoscope.kernels.attention_ops import workspace_bytes
 from mutoscope.kernels.int8_attention import int8_attention
 
@@ -175,3 +177,17 @@ def test_backends_without_it(bundle: Bundle) -> None:
         open_graph(bundle, "denoiser", options=EngineOptions(int8_attention=True))
     with pytest.raises(UserError, match="is for tensorrt-rtx, not for tensorrt$"):
         describe(TENSORRT, bundle, "denoiser", [SIZE], (), [FLAG])
+
+
+def test_the_parser_s_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    find = find_library.__wrapped__
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setitem(sys.modules, LIBRARIES, SimpleNamespace())  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="before tensorrt_rtx is imported in a process"):
+        find()
+    (tmp_path / "libtensorrt_rtx.so").touch()
+    find()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mutoscope\[rtx\]'"):
+        find()
