@@ -56,7 +56,7 @@ def int8_attention(
         total, sums = np.zeros_like(highest), np.zeros_like(queries)
         for first in range(0, keys.shape[2], TILE):
             part = np.s_[:, :, first : first + TILE]
-            products = _transposed(codes, key_codes[part]).astype(np.float32)
+            products = _transposed(codes, key_codes[part])
             scores = products * key_scales[part][:, :, None] * factors[..., None]
             scores += biases[part][:, :, None]
             most = np.fmax(highest, scores.max(-1, keepdims=True))
@@ -160,7 +160,7 @@ def exact_attention(
 
 
 def _transposed(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    """The product left rightᵀ; of codes in int32, which holds it exactly."""
-    dtype = np.int32 if left.dtype == np.int8 else left.dtype
+    """The product left rightᵀ; of codes in float32, which holds their sums exactly."""
+    dtype = np.float32 if left.dtype == np.int8 else left.dtype
     product: NDArray[Any] = left.astype(dtype) @ np.swapaxes(right, -1, -2).astype(dtype)
     return product
