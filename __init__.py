@@ -44,6 +44,7 @@ def load(
     text_backend: str | None = None,
     weight_budget: int | None = None,
     keep_open: bool = True,
+    int8_attention: bool = False,
 ) -> Pipeline:
     """Open a bundle as a pipeline.
 
@@ -63,6 +64,8 @@ def load(
             TensorRT decides.
         keep_open: whether engines wait for the next clip; else each is closed as soon as a clip
             needs it no more, which takes less memory and opens them again for the next.
+        int8_attention: compute the scores of the denoiser's attention in int8: less exact; with the
+            backend `tensorrt-rtx`.
 
     Raises:
         UserError: no such bundle, a damaged one, or one of another precision; an unknown backend;
@@ -85,7 +88,12 @@ def load(
             f"{opened.path} is {opened.precision}, not {precision}; "
             f"make one with: mutoscope {command} --precision {precision}"
         )
-    options = EngineOptions(threads, open_loras(loras or {}), weight_budget)
+    options = EngineOptions(
+        threads,
+        open_loras(loras or {}),
+        weight_budget=weight_budget,
+        int8_attention=int8_attention,
+    )
     sessions = Sessions(opened, backend, options, text_backend=text_backend, keep_open=keep_open)
     return Pipeline(opened, sessions)
 

@@ -11,20 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.attention_ops import workspace_bytes
 from ..kernels.device import DTYPES, DeviceArray, Stream
 from ..kernels.devices import open_device
 from ..kernels.distance import relative_l1
 from ..kernels.frames import to_rgb8
 from ..kernels.guided_step import guided_step
+from ..kernels.int8_attention import int8_attention
 from ..kernels.noise import standard_normal
 from ..kernels.ops import BLOCKS, Ops
 from ..kernels.yuv import to_nv12
 
 LATENTS = (1, 16, 21, 60, 104)
 FRAMES = (1, 3, 4, 480, 832)
-"""Of Wan at 832x480x81: all latents, and the frames of one latent one."""
+ATTENTION = (1, 12, 32_760, 128)
+"""Of Wan at 832x480x81: all latents, the frames of one latent one, and a block of 1.3B."""
+
+COMPARED = 1000
+"""Tokens whose attention is compared; NumPy would take minutes for all."""
 
 REPETITIONS = 20
+
+Work = Callable[[], None]
 
 
 def measure() -> dict[str, Any]:
@@ -47,11 +55,13 @@ class Bandwidths:
         stream: of the device.
         latents: (1, channels, frames, height, width).
         frames: (1, 3, frames, height, width), of even sides.
+        attention: (batch, heads, tokens, channels), of queries, keys and values.
     """
 
     stream: Stream
     latents: tuple[int, ...] = LATENTS
     frames: tuple[int, ...] = FRAMES
+    attention: tuple[int, int, int, int] = ATTENTION
 
     def all(self) -> dict[str, dict[str, float]]:
         """By name; `copy` is the ceiling, a plain copy of the frames."""
@@ -61,6 +71,7 @@ class Bandwidths:
             "noise": self._noise(),
             "guided_step": self._guided_step(),
             "relative_l1": self._relative_l1(),
+            "int8_attention": self._int8_attention(),
             "rgb8": self._pictures((count, height, width, 3), Ops.to_rgb8, to_rgb8),
             "nv12": self._pictures((count, height // 2 * 3, width), Ops.to_nv12, to_nv12),
         }
@@ -101,6 +112,31 @@ class Bandwidths:
         wanted = np.array([relative_l1(one, other)])
         return {**found, "difference": self._apart(distance, wanted)}
 
+    def _int8_attention(self) -> dict[str, float]:
+        """In float16; `tera_ops_s` counts both products."""
+        batch, heads, tokens, size = self.attention
+        rng = np.random.default_rng(0)
+        halves = [rng.standard_normal(self.attention, np.float32).astype(np.float16) for _ in "qkv"]
+        found = self._rate(*self._attend(halves))
+        short = [array[:, :, :COMPARED] for array in halves]
+        (*_, output), work = self._attend(short)
+        work()
+        wanted = int8_attention(*(array.astype(np.float32) for array in short))
+        done = 4 * batch * heads * tokens**2 * size
+        rate = round(done / found["microseconds"] / 1e6, 1)
+        return {**found, "tera_ops_s": rate, "difference": self._apart(output, wanted)}
+
+    def _attend(self, halves: list[NDArray[np.float16]]) -> tuple[list[DeviceArray], Work]:
+        """The arrays of queries, keys, values and output, and what computes the last."""
+        queries, keys, values = map(self.stream.upload, halves)
+        output = self._room(queries.shape, "float16")
+        workspace = self._room((workspace_bytes(*keys.shape),), "uint8")
+
+        def attend() -> None:
+            Ops(self.stream).int8_attention(queries, keys, values, workspace, output)
+
+        return [queries, keys, values, output], attend
+
     def _pictures(
         self,
         shape: tuple[int, ...],
@@ -119,7 +155,7 @@ class Bandwidths:
     def _room(self, shape: tuple[int, ...], dtype: str = "float32") -> DeviceArray:
         return self.stream.empty(shape, dtype)
 
-    def _rate(self, moved: list[DeviceArray], work: Callable[[], None]) -> dict[str, float]:
+    def _rate(self, moved: list[DeviceArray], work: Work) -> dict[str, float]:
         """Median of single launches by the device's clock, after one that compiles."""
         work()
         self.stream.synchronize()
@@ -127,7 +163,7 @@ class Bandwidths:
         moving = sum(math.prod(array.shape) * DTYPES[array.dtype].itemsize for array in moved)
         return {"microseconds": round(1e3 * median, 2), "gb_s": round(moving / median / 1e6, 1)}
 
-    def _milliseconds(self, work: Callable[[], None]) -> float:
+    def _milliseconds(self, work: Work) -> float:
         begin = self.stream.record()
         work()
         end = self.stream.record()

@@ -12,7 +12,9 @@ import click
 from ..engine import Bundle, EngineOptions
 from ..engine.backends.tensorrt.build import FLAGS
 from ..engine.backends.tensorrt.engines import build_engine, describe
+from ..engine.backends.tensorrt.int8_attention import FLAG
 from ..engine.backends.tensorrt.package import PACKAGES, Package
+from ..engine.backends.tensorrt.parser_library import find_library
 from ..engine.manifest import Manifest
 from ..engine.profiles import LatentSize
 from ..engine.store import Engine, EngineStore
@@ -51,6 +53,11 @@ from .progress import BuildProgress
     is_flag=True,
     help="Denoisers take one prediction at a time: less memory; for generate's of that name.",
 )
+@click.option(
+    "--int8-attention",
+    is_flag=True,
+    help="Scores of the denoiser's attention in int8; for mutoscope generate --int8-attention.",
+)
 @click.option("--threads", type=int, help="CPU threads; by default TensorRT decides.")
 @click.option(
     "-o",
@@ -71,15 +78,20 @@ def command(
     output: Path | None,
     sequential_guidance: bool,
     as_json: bool,
+    int8_attention: bool,
     **flags: bool,
 ) -> None:
     """Build engines of BUNDLE, a folder that `mutoscope export` wrote."""
     package, options = PACKAGES[backend], EngineOptions(threads)
+    if int8_attention and package.ahead_of_time:
+        find_library()
     opened = Bundle.open(bundle)
     names = split(graphs) or list(opened.manifest.graphs)
     sizes = _sizes(opened.manifest, split(profile))
     targets, device = _targets(package, split(arch))
     chosen = [flag for flag in FLAGS if flags[flag.replace("-", "_")]]
+    if int8_attention:
+        chosen.append(FLAG)
     batched = not sequential_guidance
     specs = [
         describe(package, opened, name, sizes, targets, chosen, device, batched=batched)

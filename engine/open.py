@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 STREAMING = ("tensorrt", "tensorrt-rtx")
 """Backends whose engines can leave weights in the host's memory."""
 
+INT8_ATTENTION = ("tensorrt-rtx",)
+"""Backends that have a plugin for it."""
+
 BACKENDS = ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "null")
 
 
@@ -33,12 +36,14 @@ class EngineOptions:
             `None` leaves it to the backend.
         stream: of a GPU, which a backend's `open_stream` gave for sessions to share; `None` leaves
             it to each.
+        int8_attention: compute the scores of the denoiser's attention in int8; where a backend can.
     """
 
     threads: int | None = None
     loras: tuple[Lora, ...] = ()
     weight_budget: int | None = None
     stream: Stream | None = None
+    int8_attention: bool = False
 
     def __post_init__(self) -> None:
         most = os.cpu_count() or 1
@@ -95,16 +100,21 @@ def check_loras(bundle: Bundle, backend: str, loras: Sequence[Lora]) -> None:
         cast("LoraBackend", opener).check_loras(bundle, loras)
 
 
-def check_weight_budget(backend: str, options: EngineOptions) -> None:
-    """See that a backend can keep to a budget, where the options have one.
+def check_options(backend: str, options: EngineOptions) -> None:
+    """See that a backend can do what the options ask for.
 
     Raises:
-        UserError: it cannot.
+        UserError: it streams no weights, or has no attention in int8.
     """
     if options.weight_budget is not None and backend not in STREAMING:
         raise UserError(
             f"the backend {backend!r} holds all weights of an engine; --weight-budget is for "
             f"{' and '.join(STREAMING)}"
+        )
+    if options.int8_attention and backend not in INT8_ATTENTION:
+        raise UserError(
+            f"the backend {backend!r} has no attention in int8; "
+            f"use --backend {' or '.join(INT8_ATTENTION)}"
         )
 
 
@@ -118,11 +128,11 @@ def open_graph(
     """Open the graph `name` of a bundle.
 
     Raises:
-        UserError: an unknown backend or graph, the backend's package is not installed, or LoRAs
-            that do not fit.
+        UserError: an unknown backend or graph, the backend's package is not installed, LoRAs
+            that do not fit, or attention in int8 where the backend has none.
         MutoscopeError: the backend cannot open the graph.
     """
     options = options or EngineOptions()
     check_loras(bundle, backend, options.loras)
-    check_weight_budget(backend, options)
+    check_options(backend, options)
     return find_backend(backend).open_session(bundle, name, options)

@@ -9,7 +9,7 @@ from ..closing import Closing
 from ..kernels.device import Stream
 from .bundle import Bundle
 from .manifest import TEXT_ENCODER
-from .open import EngineOptions, GpuBackend, check_loras, check_weight_budget, find_backend
+from .open import EngineOptions, GpuBackend, check_loras, check_options, find_backend
 from .session import Session
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Sessions(Closing):
         self._text_opener = find_backend(self.text_backend)
         self._opened: dict[str, Session] = {}
         check_loras(bundle, backend, options.loras)
-        check_weight_budget(backend, options)
+        check_options(backend, options)
 
     def set_loras(self, loras: tuple[Lora, ...]) -> None:
         """Change the LoRAs; what they change is closed, and opened again when it is asked for.

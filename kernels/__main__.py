@@ -1,4 +1,4 @@
-"""`python -m mutoscope.kernels compile`: every kernel for every architecture, and what it needs."""
+"""`python -m mutoscope.kernels`: what each kernel needs on each architecture; attention's error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import click
 
 from ..errors import MutoscopeError
+from .attention_error import CASES, relative_error
+from .attention_ops import HEAD_SIZES
 from .compiler import SOURCES, compile_source, nvrtc_version, read_source
 from .cubin import Resources, read_resources
 
@@ -40,6 +42,16 @@ def compile_all(archs: str) -> None:
     if spilling:
         click.echo(f"error: registers spill to memory: {', '.join(spilling)}", err=True)
         sys.exit(1)
+
+
+@main.command("attention-error")
+def attention_error() -> None:
+    """Print how far attention with scores in int8 is from exact attention, both in NumPy."""
+    click.echo("| heads of | " + " | ".join(map(str, HEAD_SIZES)) + " channels |")
+    click.echo("| --- |" + " --- |" * len(HEAD_SIZES))
+    for name, case in CASES.items():
+        errors = (f"{relative_error(case(size)):.2%}" for size in HEAD_SIZES)
+        click.echo(f"| {name} | " + " | ".join(errors) + " |")
 
 
 def measure(source: str, archs: list[str]) -> Iterator[Row]:

@@ -93,15 +93,16 @@ __host__ __device__ void load_padded(
 }
 
 // Eight elements from the first on, of an array of count; nothing beyond its end.
-__host__ __device__ inline void
-store_padded(float* to, long long first, long long count, const float (&from)[WIDTH]) {
+template <class T>
+__host__ __device__ void
+store_padded(T* to, long long first, long long count, const float (&from)[WIDTH]) {
     if (first + WIDTH <= count && aligned(to + first, 16)) {
         store(to + first, from);
         return;
     }
 #pragma unroll
     for (int i = 0; i < WIDTH; ++i)
-        if (first + i < count) to[first + i] = from[i];
+        if (first + i < count) to[first + i] = narrow<T>(from[i]);
 }
 
 // The first of this thread's elements, in a grid of one thread for every eight.

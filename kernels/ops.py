@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .attention_ops import AttentionOps
 from .checks import expect, expect_array, floats, same_dtype, same_shape
 from .device import Argument, DeviceArray
 from .picture_ops import PictureOps, blocks
@@ -20,7 +21,7 @@ MOMENTS = 4
 MAX_HISTORY, MAX_OUTPUTS = 3, 4
 
 
-class Ops(PictureOps):
+class Ops(PictureOps, AttentionOps):
     """The operations between the engines, on one stream."""
 
     def guided_step(

@@ -104,8 +104,10 @@ ALLOWED = {
     "engine": {"kernels", *COMMON},
 }
 PEERS = Path("bench", "peers")
-DEVICE_LAYER = {"kernels.device", "kernels.devices"}
-"""What an engine may know of the kernels."""
+DEVICE_LAYER = {
+    "kernels.device", "kernels.devices", "kernels.cuda_array", "kernels.attention_ops"
+}  # fmt: skip
+"""What an engine may know of the kernels: the device layer, and what a plugin computes."""
 
 
 @pytest.mark.parametrize("path", [p for p in sources() if p.parts[0] in ALLOWED], ids=str)

@@ -83,6 +83,22 @@ inline void __syncthreads() {
     threadIdx = {self, 0, 0};
 }
 
+// One value of each lane of the calling thread's warp, to be read before the next barrier. All
+// threads of a block call it, equally often.
+template <class T> const T* host_lanes(const T& mine) {
+    static T held[2][1024];
+    static bool turns[1024];
+    unsigned self = fibers::current;
+    bool turn = turns[self] = !turns[self];
+    held[turn][self] = mine;
+    __syncthreads();
+    return held[turn] + self / 32 * 32;
+}
+
+inline float __shfl_xor_sync(unsigned, float value, unsigned mask) {
+    return host_lanes(value)[(fibers::current ^ mask) % 32];
+}
+
 template <auto Kernel> struct Launcher;
 template <class... A, void (*Kernel)(A...)> struct Launcher<Kernel> {
     static void call(void** arguments) {

@@ -33,7 +33,12 @@ def test_bandwidth_and_differences(cpu_stream: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(type(cpu_stream), "copy", lambda *arrays: None, raising=False)
     monkeypatch.setattr(type(cpu_stream), "synchronize", lambda self: None, raising=False)
     monkeypatch.setattr(gpu_kernels, "REPETITIONS", 2)
-    found = Bandwidths(cpu_stream, (1, 16, 2, 30, 52), (1, 3, 2, 240, 416)).all()
+    found = Bandwidths(
+        cpu_stream, (1, 16, 2, 30, 52), (1, 3, 2, 240, 416), attention=(1, 2, 150, 32)
+    ).all()
+    attention = found.pop("int8_attention")
+    assert (attention["microseconds"], attention["tera_ops_s"]) == (1000.0, 0.0)
+    assert attention["difference"] < 2**-11
     assert set(found) == {"copy", "noise", "guided_step", "relative_l1", "rgb8", "nv12"}
     # a millisecond for 2 * 3 * 2 * 240 * 416 floats
     assert found["copy"] == {"microseconds": 1000.0, "gb_s": 4.8}

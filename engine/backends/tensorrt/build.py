@@ -16,7 +16,9 @@ from ...session import axis_length
 from ...spec import EngineSpec
 from ...store import Built
 from .graph import parsable
+from .int8_attention import FLAG, register
 from .package import PACKAGES, Log
+from .parser_library import find_library
 
 Report = Callable[[str, int, int], None]
 """Told the phase that TensorRT is in, how many of its outermost steps are done, and of how many."""
@@ -52,22 +54,29 @@ def build(
         BundleError: TensorRT cannot read the graph.
         MutoscopeError: TensorRT cannot build it; `UserError` where a flag may be why.
     """
-    package = PACKAGES[spec.backend]
+    package, int8_attention = PACKAGES[spec.backend], FLAG in spec.flags
+    if int8_attention:
+        find_library()
     trt, log = package.load(), Log()
     logger = log.logger(trt)
     builder = trt.Builder(logger)
     if threads is not None:
         builder.max_threads = threads
+    plugin = register(trt, builder.get_plugin_registry()) if int8_attention else None
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(parsable(path, graph, package.extra), str(path)):
+    model = parsable(path, graph, package.extra, int8_attention=int8_attention)
+    if not parser.parse(model, str(path)):
         raise BundleError(f"{path}: {spec.backend} cannot read the graph: {log.reason}")
     allow_parts(trt, network)
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.add_optimization_profile(_profile(builder, graph, spec))
     for flag in spec.flags:
-        config.set_flag(getattr(trt.BuilderFlag, FLAGS[flag]))
+        if flag in FLAGS:
+            config.set_flag(getattr(trt.BuilderFlag, FLAGS[flag]))
+    if plugin:
+        config.max_aux_streams = 0  # the plugin runs on the session's stream alone
     if package.ahead_of_time:
         _set_targets(trt, config, spec.targets)
     plan = _compile(trt, builder, network, config, report)

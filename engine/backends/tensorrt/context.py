@@ -13,6 +13,7 @@ from ...manifest import GraphSpec
 from ...session import Tensor, on_stream
 from ...spec import EngineSpec
 from ...store import Engine, EngineStore
+from .int8_attention import FLAG, register
 from .package import PACKAGES, Log
 
 
@@ -41,6 +42,8 @@ class Context:
         trt, self._log = package.load(), Log()
         self._stream, self._store = stream, store
         self._runtime = trt.Runtime(self._log.logger(trt))
+        if FLAG in self.spec.flags:
+            self._plugin = register(trt, self._runtime.get_plugin_registry(), stream)
         with engine.plan() as plan:
             if package.ahead_of_time:
                 _check_validity(trt, self._runtime, plan, self.spec)

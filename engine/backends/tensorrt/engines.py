@@ -11,6 +11,7 @@ from ...profiles import LatentSize, profile
 from ...spec import RECIPE, EngineSpec, source_hash, system_name
 from ...store import Built, Engine, EngineStore
 from .build import Report, build
+from .int8_attention import FLAG, takes_part
 from .package import PACKAGES, Package
 
 FLOAT8_SINCE = 89
@@ -35,7 +36,8 @@ def describe(
 
     Raises:
         UserError: a compute capability that the package does not build for or that does not
-            compute in the graph's precision, or a graph that is quantized for another backend.
+            compute in the graph's precision, a graph that is quantized for another backend, or
+            attention in int8 where it is not to be had.
     """
     quantization = bundle.manifest.quantization
     if quantization and name in quantization.formats and quantization.backend not in PACKAGES:
@@ -43,6 +45,10 @@ def describe(
             f"{bundle.path}: the graph {name!r} is quantized for {quantization.backend}; make a "
             "bundle for TensorRT with: mutoscope quantize BUNDLE OUT --backend tensorrt-rtx"
         )
+    if FLAG in flags and not package.ahead_of_time:
+        raise UserError(f"attention in int8 is for tensorrt-rtx, not for {package.backend}")
+    if FLAG in flags and not takes_part(bundle, name):
+        flags = [flag for flag in flags if flag != FLAG]
     tuned = device if not package.ahead_of_time else None
     wanted = tuple(targets) or ((device.arch,) if device else ())
     if package.ahead_of_time:
@@ -94,7 +100,7 @@ def build_engine(
 def serves(spec: EngineSpec, wanted: EngineSpec, axes: dict[str, int]) -> bool:
     """Whether an engine does for what is wanted: any profile and targets that cover it.
 
-    Engines without their weights do not: nothing fills them in.
+    Engines without their weights do not: nothing fills them in. Attention is exact, or it is not.
     """
     same = ("graph", "source", "backend", "version", "gpu", "driver", "system")
     return (
@@ -102,5 +108,6 @@ def serves(spec: EngineSpec, wanted: EngineSpec, axes: dict[str, int]) -> bool:
         and spec.recipe == RECIPE
         and {*wanted.targets} <= {*spec.targets}
         and "strip-weights" not in spec.flags
+        and (FLAG in spec.flags) == (FLAG in wanted.flags)
         and spec.covers(axes)
     )

@@ -7,13 +7,16 @@ from typing import Any
 
 from ....errors import BundleError, MissingExtraError
 from ...manifest import GraphSpec
+from .int8_attention import replace_attention
 
 UNSUPPORTED = "softmax_precision"
 """TensorRT's parser refuses this attribute of `Attention`; its own kernels choose."""
 
 
-def parsable(path: Path, graph: GraphSpec, extra: str) -> bytes:
+def parsable(path: Path, graph: GraphSpec, extra: str, *, int8_attention: bool = False) -> bytes:
     """The graph without its weights, which the parser reads from their files beside `path`.
+
+    With `int8_attention` its attention is the plugin's.
 
     Raises:
         MissingExtraError: the package onnx is not installed.
@@ -29,6 +32,8 @@ def parsable(path: Path, graph: GraphSpec, extra: str) -> bytes:
         # protobuf's exceptions share no base class that is public
         raise BundleError(f"{path} is not an ONNX graph: {error}") from None
     _check_locations(model, path, graph)
+    if int8_attention:
+        replace_attention(model)
     for node in model.graph.node:
         kept = [a for a in node.attribute if a.name != UNSUPPORTED]
         if node.op_type == "Attention" and len(kept) < len(node.attribute):

@@ -15,6 +15,7 @@ from ...session import Session, Tensor, check_feeds
 from ...store import Engine, EngineStore
 from .context import Context
 from .engines import build_engine, describe, serves
+from .int8_attention import FLAG
 from .package import Package
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ class TensorRTSession(Session):
             UserError: there is none, and the bundle's default is another size.
         """
         sizes = [LatentSize.default(self._bundle.manifest)]
-        wanted = describe(self._package, self._bundle, self.name, sizes, device=self._stream.device)
+        flags, device = [FLAG] if self._options.int8_attention else [], self._stream.device
+        wanted = describe(self._package, self._bundle, self.name, sizes, flags=flags, device=device)
         found = self._store.find(lambda spec: serves(spec, wanted, axes))
         if found is not None:
             return found
@@ -84,7 +86,7 @@ class TensorRTSession(Session):
             raise UserError(
                 f"no engine of {self.name} takes {lengths}; build one with: "
                 f"mutoscope build {self._bundle.path} --backend {self._package.backend} "
-                "--profile WIDTHxHEIGHTxFRAMES"
+                f"--profile WIDTHxHEIGHTxFRAMES{''.join(f' --{flag}' for flag in wanted.flags)}"
             )
         log.info("building the engine of %s, once", self.name)
         threads = self._options.threads

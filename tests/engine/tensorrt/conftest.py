@@ -159,6 +159,9 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
         def __init__(self, logger: Any) -> None:
             self.logger = logger
 
+        def get_plugin_registry(self) -> Any:
+            return Registry()
+
         def get_engine_validity(self, header: bytes) -> Any:
             assert len(header) == 3
             kind = validity.INVALID if recorder.invalid else validity.VALID
@@ -187,7 +190,16 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
             deserialize=recorder.caches.append, serialize=lambda: b"compiled for this device"
         )
 
+    class Registry:
+        def register_creator(self, creator: Any, namespace: str) -> bool:
+            recorder.calls.append(f"register {namespace} {creator.name} {creator.plugin_version}")
+            return True
+
     trt: Any = ModuleType("tensorrt_rtx")
+    for name in ("CreatorV3One", "V3", "V3OneCore", "V3OneBuild", "V3OneRuntime"):
+        setattr(trt, f"IPlugin{name}", type(name, (), {}))
+    trt.PluginField, trt.PluginFieldCollection = (lambda *field: field), list
+    trt.PluginFieldType = SimpleNamespace(FLOAT32=1)
     trt.__version__ = "1.7"
     trt.ILogger, trt.Runtime, trt.EngineValidity = Logger, Runtime, validity
     trt.EngineInvalidityDiagnostics = enum.IntEnum("EngineInvalidityDiagnostics", bits)
