@@ -58,7 +58,7 @@ def read_file(path: str | os.PathLike[str]) -> LoraFile:
         UserError: no such file, one that is damaged or no safetensors, or with values that are no
             numbers.
     """
-    file = _find(os.fspath(path))
+    file = embedded().get(os.fspath(path), Path(path))
     raw = _read_bytes(file)
     tensors, metadata = _parse(file, raw)
     for tensor in tensors.values():
@@ -69,10 +69,6 @@ def read_file(path: str | os.PathLike[str]) -> LoraFile:
 def embedded() -> dict[str, Path]:
     """The embedded model's LoRAs, by name."""
     return {path.stem: path for path in sorted(EMBEDDED.glob("*.safetensors"))}
-
-
-def _find(path: str) -> Path:
-    return Path(path) if Path(path).exists() else embedded().get(path, Path(path))
 
 
 def _read_bytes(path: Path) -> bytes:
