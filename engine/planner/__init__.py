@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import MutoscopeError
+from ..backends.onnxruntime.blocked import fits_blocks
+from ..backends.onnxruntime.library import usable
 from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
@@ -81,6 +83,7 @@ def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
     if name not in DENOISERS:
         return [read_graph(bundle, name)]
     path = bundle.file(bundle.graph(name).file)
-    parts = rewrite(parse(path.read_bytes(), path), bundle.manifest.denoiser)
+    model, spec = parse(path.read_bytes(), path), bundle.manifest.denoiser
+    parts = rewrite(model, spec, blocked=fits_blocks(model, spec) and usable())
     files = [part for part in (parts.prompt, parts.step) if part is not None]
     return [to_graph(file.SerializeToString(), path) for file in files]

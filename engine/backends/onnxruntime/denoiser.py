@@ -16,6 +16,8 @@ from ...manifest import PROMPT, GraphSpec
 from ...onnx_file import parse
 from ...open import EngineOptions
 from ...session import Tensor
+from .blocked import OPERATOR, fits_blocks
+from .library import own_operators
 from .padding import BIAS, shorten
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
@@ -78,19 +80,33 @@ def open_denoiser(
     model = parse(content.model if content else path.read_bytes(), path)
     check_interface(path, interface, model.graph.input, model.graph.output)
     weights = content.weights if content else {}
-    parts = rewrite(model, bundle.manifest.denoiser)
+    spec = bundle.manifest.denoiser
+    operators = own_operators() if fits_blocks(model, spec) else None
+    parts = rewrite(model, spec, blocked=operators is not None)
+    session: OnnxRuntimeSession
     if parts.prompt is None:
-        return OnnxRuntimeSession(name, interface, _open(path, options, parts.step, weights))
-    prompt = _open(path, options, parts.prompt, weights)
-    _say_types(parts, prompt)
-    step = _open(path, options, parts.step, weights)
-    return DenoiserSession(name, interface, replace(parts, step=step, prompt=prompt))
+        step = _open(path, options, parts.step, weights, operators)
+        session = OnnxRuntimeSession(name, interface, step)
+    else:
+        prompt = _open(path, options, parts.prompt, weights)
+        _say_types(parts, prompt)
+        step = _open(path, options, parts.step, weights, operators)
+        session = DenoiserSession(name, interface, replace(parts, step=step, prompt=prompt))
+    session.kernels = () if operators is None else (OPERATOR,)
+    return session
 
 
-def _open(path: Path, options: EngineOptions, model: Any, weights: Arrays) -> Any:
+def _open(
+    path: Path,
+    options: EngineOptions,
+    model: Any,
+    weights: Arrays,
+    operators: Path | None = None,
+) -> Any:
     own = {tensor.name for tensor in model.graph.initializer}
     chosen = {name: weight for name, weight in weights.items() if name in own}
-    return open_native(path, options, Merged(model.SerializeToString(), chosen))
+    content = Merged(model.SerializeToString(), chosen)
+    return open_native(path, options, content, operators=operators)
 
 
 def _say_types(parts: Parts, prompt: Any) -> None:

@@ -103,6 +103,7 @@ def open_native(
     options: EngineOptions,
     content: Merged | None = None,
     providers: Sequence[Provider] = (CPU,),
+    operators: Path | None = None,
 ) -> Any:
     """An `onnxruntime.InferenceSession`.
 
@@ -111,6 +112,7 @@ def open_native(
         options: the number of threads.
         content: what to open in place of the file.
         providers: what runs the nodes.
+        operators: a library of them beside ONNX Runtime's own.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -121,6 +123,8 @@ def open_native(
     settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
     settings.log_severity_level = 3
     settings.enable_mem_pattern = False  # its block comes on top of what the arena already holds
+    if operators is not None:
+        settings.register_custom_ops_library(str(operators))
     model = _replace(settings, path, content) if content else path
     try:
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))
