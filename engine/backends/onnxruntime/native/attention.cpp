@@ -239,12 +239,17 @@ class Work {
     }
   }
 
-  void give(const State& state, int64_t count, float* to) const {
-    for (int64_t lane = 0; lane < count; ++lane) {
-      const float total = state.total[lane / LANES][lane % LANES];
-      for (int64_t c = 0; c < a_.width; ++c)
-        to[lane * token() + c] = state.sums[c * QUERIES + lane] / total;
+  void give(State& state, int64_t count, float* to) const {
+    for (int j = 0; j < VECTORS; ++j) {
+      const Floats share = 1.f / state.total[j];
+      for (int64_t c = 0; c < a_.width; ++c) {
+        float* sum = state.sums.get() + c * QUERIES + j * LANES;
+        store(sum, load(sum) * share);
+      }
     }
+    for (int64_t lane = 0; lane < count; ++lane)
+      for (int64_t c = 0; c < a_.width; ++c)
+        to[lane * token() + c] = state.sums[c * QUERIES + lane];
   }
 
   const Attention& a_;
