@@ -12,7 +12,7 @@ def cache_folder(kind: str) -> Path:
     """Where things of a kind are kept; the environment variable MUTOSCOPE_CACHE moves them all.
 
     Args:
-        kind: `digests`, `engines`, `kernels` or `prompts`.
+        kind: `digests`, `engines`, `kernels`, `operators` or `prompts`.
     """
     root = os.environ.get("MUTOSCOPE_CACHE") or platformdirs.user_cache_dir("mutoscope")
     return Path(root) / kind

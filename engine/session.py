@@ -25,7 +25,10 @@ class Session(Closing):
         name: of the graph in its bundle.
         inputs: what `run` wants, by name.
         outputs: what `run` gives, by name.
+        kernels: our own operators that compute in it, beside the backend's.
     """
+
+    kernels: tuple[str, ...] = ()
 
     def __init__(self, name: str, graph: GraphSpec) -> None:
         self.name = name

@@ -154,7 +154,7 @@ class Pipeline(Closing):
             self.sessions.done(*graphs_for_image(self.bundle.manifest, settings.frames))
         experts = Experts(self.sessions, settings.guidance_scales, guided)
         with account.stage("open"):
-            experts(schedule.timesteps[0])
+            account.kernels = [*experts(schedule.timesteps[0]).session.kernels]
         batched = not settings.sequential_guidance and fits_batched(
             self.bundle.manifest, settings.latent_shape, arithmetic.memory
         )

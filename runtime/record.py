@@ -27,6 +27,7 @@ class Record:
         loras: of each LoRA name, sha256 and scale, and the denoiser where one was named.
         backend: what ran it.
         text_backend: what ran its text encoder.
+        kernels: of our own, what computed in the denoiser beside its backend.
         versions: of Python and of the packages that had a part in it.
         seconds: per stage: `text`, `open` (the denoiser; a second one opens in the step that first
             needs it), `image` (encoding the one that is given), `denoise`, `vae`, `encode` (what
@@ -44,6 +45,7 @@ class Record:
     backend: str
     text_backend: str
     versions: dict[str, str]
+    kernels: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     step_seconds: list[float] = field(default_factory=list)
     foretold_steps: list[int] = field(default_factory=list)
@@ -85,6 +87,7 @@ class Record:
             "loras": self.loras,
             "backend": self.backend,
             "text_backend": self.text_backend,
+            "kernels": self.kernels,
             "versions": self.versions,
         }
 

@@ -80,6 +80,13 @@ def test_wheel_holds_the_kernels(wheel: list[str]) -> None:
     assert "mutoscope/kernels/noise.cu" in kernels
 
 
+def test_wheel_holds_the_operators(wheel: list[str]) -> None:
+    folder = "engine/backends/onnxruntime/native"
+    wanted = {f"mutoscope/{folder}/{path.name}" for path in (ROOT / folder).iterdir()}
+    assert {name for name in wheel if folder in name} == wanted
+    assert f"mutoscope/{folder}/attention.cpp" in wanted
+
+
 @pytest.mark.parametrize("path", sources(), ids=str)
 def test_only_export_and_peers_import_training_packages(path: Path) -> None:
     if path.parts[0] == "export" or path.parts[:2] == ("bench", "peers"):

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...errors import MutoscopeError
+from ..backends.onnxruntime.blocked import fits_blocks
+from ..backends.onnxruntime.library import usable
 from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
@@ -67,6 +69,7 @@ def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
     if name not in DENOISERS:
         return [read_graph(bundle, name)]
     path = bundle.file(bundle.graph(name).file)
-    parts = rewrite(parse(path.read_bytes(), path), bundle.manifest.denoiser)
+    model, spec = parse(path.read_bytes(), path), bundle.manifest.denoiser
+    parts = rewrite(model, spec, blocked=fits_blocks(model, spec) and usable())
     files = [part for part in (parts.prompt, parts.step) if part is not None]
     return [to_graph(file.SerializeToString(), path) for file in files]

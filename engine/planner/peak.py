@@ -21,6 +21,9 @@ IN_PLACE = {
 }  # fmt: skip
 """Their result may take the place of an input of the same size that nothing needs any more."""
 
+BLOCK = 128
+"""Keys that our own attention takes at once; the last ones are filled up."""
+
 Width = Callable[[int], float]
 """Bytes an element of a type, by its code, as a backend holds it."""
 
@@ -161,16 +164,20 @@ class _Memory:
 
 
 def _attends(node: Node) -> bool:
-    return node.op in {"Attention", "MultiHeadAttention"}
+    return node.op in {"Attention", "BlockedAttention", "MultiHeadAttention"}
 
 
 def _within(node: Node, values: Mapping[str, Value]) -> float:
     """Bytes that attention holds for itself in fp32: the scores of all heads, but not in blocks.
 
-    Where heads lie side by side, also its inputs, one head after the other.
+    Where heads lie side by side, also its inputs, one head after the other; our own operator lays
+    keys and values so, in bf16.
     """
     given = [values[name] for name in node.inputs[:3]]
     query, key = given[0].shape, given[1].shape
+    if node.op == "BlockedAttention":
+        batch, tokens, channels = key
+        return batch * math.ceil(tokens / BLOCK) * BLOCK * (2 * channels * BYTES[BFLOAT16] + 4)
     turned = sum(value.elements for value in given) if len(query) == 3 else 0
     heads = node.attributes.get("q_num_heads") or query[1]
     scores = query[0] * int(heads) * query[-2] * key[-2] if node.op == "Attention" else 0

@@ -140,7 +140,7 @@ def _attention(node: Node, given: Inputs) -> list[Value]:
 
 
 def _attention_in_blocks(node: Node, given: Inputs) -> list[Value]:
-    """ONNX Runtime's MultiHeadAttention: (batch, tokens, heads x channels)."""
+    """ONNX Runtime's MultiHeadAttention and our own: (batch, tokens, heads x channels)."""
     query, value = need(given[0]), need(given[2])
     return [Value((*query.shape[:2], value.shape[2]), query.code)]
 
@@ -166,6 +166,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(SAME, _same),
     **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _reduce),
     "Attention": _attention,
+    "BlockedAttention": _attention_in_blocks,
     "Cast": _cast,
     "Concat": layout.concat,
     "Constant": layout.constant,

@@ -53,8 +53,11 @@ def test_record_beside_and_inside(run: Run, folder: Path) -> None:
     inspected = json.loads(run("inspect", "clip.mp4", "--json").out)
     assert inspected["made"] == {
         name: beside[name]
-        for name in ("settings", "bundle", "loras", "backend", "text_backend", "versions")
-    }
+        for name in (
+            "settings", "bundle", "loras", "backend", "text_backend", "kernels", "versions",
+        )
+    }  # fmt: skip
+    assert beside["kernels"] == []  # an fp32 bundle is ONNX Runtime's alone
 
 
 def test_no_metadata(run: Run, folder: Path) -> None:

@@ -13,6 +13,7 @@ import mutoscope
 import numpy as np
 import pytest
 from mutoscope.engine import Bundle, open_graph
+from mutoscope.engine.backends.onnxruntime.library import usable
 from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.planner import needs
 from mutoscope.errors import UserError
@@ -117,6 +118,7 @@ def test_it_makes_clips_and_the_planner_knows_it(int8: Path) -> None:
     with mutoscope.load(int8, precision="int8", threads=1) as pipe:
         clip = pipe("a red circle moves left to right", seed=1, **REQUEST)
     assert clip.frames.shape == (5, 48, 32, 3)
+    assert clip.record.kernels == (["BlockedAttention"] if usable() else [])
     axes = {"batch": 2, "latent_frames": 2, "latent_height": 6, "latent_width": 4, "tokens": 512}
     for graph in ("denoiser", "text_encoder"):
         before, after = (needs(Bundle.open(b), graph, axes).cpu.weights for b in (EMBEDDED, int8))

@@ -17,6 +17,8 @@ from ...manifest import PROMPT, GraphSpec, Precision
 from ...onnx_file import parse
 from ...open import EngineOptions
 from ...session import Tensor
+from .blocked import OPERATOR, fits_blocks
+from .library import own_operators
 from .padding import BIAS, shorten
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
@@ -79,22 +81,34 @@ def open_denoiser(
     model = parse(content.model if content else path.read_bytes(), path)
     check_interface(path, interface, model.graph.input, model.graph.output)
     weights = content.weights if content else {}
-    parts = rewrite(model, bundle.manifest.denoiser)
+    spec = bundle.manifest.denoiser
+    operators = own_operators() if fits_blocks(model, spec) else None
+    parts = rewrite(model, spec, blocked=operators is not None)
     opened = partial(_open, path, interface.precision, options, weights)
+    session: OnnxRuntimeSession
     if parts.prompt is None:
-        return OnnxRuntimeSession(name, interface, opened(parts.step))
-    prompt = opened(parts.prompt)
-    _say_types(parts, prompt)
-    step = opened(parts.step)
-    return DenoiserSession(name, interface, replace(parts, step=step, prompt=prompt))
+        session = OnnxRuntimeSession(name, interface, opened(parts.step, operators))
+    else:
+        prompt = opened(parts.prompt)
+        _say_types(parts, prompt)
+        step = opened(parts.step, operators)
+        session = DenoiserSession(name, interface, replace(parts, step=step, prompt=prompt))
+    session.kernels = () if operators is None else (OPERATOR,)
+    return session
 
 
 def _open(
-    path: Path, precision: Precision, options: EngineOptions, weights: Arrays, model: Any
+    path: Path,
+    precision: Precision,
+    options: EngineOptions,
+    weights: Arrays,
+    model: Any,
+    operators: Path | None = None,
 ) -> Any:
     own = {tensor.name for tensor in model.graph.initializer}
     chosen = {name: weight for name, weight in weights.items() if name in own}
-    return open_native(path, precision, options, Merged(model.SerializeToString(), chosen))
+    content = Merged(model.SerializeToString(), chosen)
+    return open_native(path, precision, options, content, operators=operators)
 
 
 def _say_types(parts: Parts, prompt: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from ...manifest import DenoiserSpec
 from . import attention
 from .attention import fuse, leave_precision
+from .blocked import attend_in_blocks
 from .padding import attend_with_bias
 from .prompt import split
 
@@ -29,14 +30,22 @@ class Parts:
     padded: bool = False
 
 
-def rewrite(model: Any, denoiser: DenoiserSpec) -> Parts:
+def rewrite(model: Any, denoiser: DenoiserSpec, *, blocked: bool = False) -> Parts:
     """Put a denoiser's graph into that form.
 
     Args:
         model: of its ONNX file; changed.
         denoiser: what its bundle says of it.
+        blocked: take our own operator for attention.
     """
     fuse(model, denoiser.heads, in_blocks=denoiser.hidden_size >= attention.WIDE)
+    parts = _parts(model)
+    if blocked:
+        attend_in_blocks(parts.step)
+    return parts
+
+
+def _parts(model: Any) -> Parts:
     found = split(model)
     if found is None:
         return Parts(model)

@@ -110,6 +110,7 @@ def open_native(
     options: EngineOptions,
     content: Merged | None = None,
     providers: Sequence[Provider] = (CPU,),
+    operators: Path | None = None,
 ) -> Any:
     """An `onnxruntime.InferenceSession`.
 
@@ -119,6 +120,7 @@ def open_native(
         options: the number of threads.
         content: what to open in place of the file.
         providers: what runs the nodes.
+        operators: a library of them beside ONNX Runtime's own.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -131,6 +133,8 @@ def open_native(
     settings.enable_mem_pattern = False  # its block comes on top of what the arena already holds
     if precision == "fp8":
         settings.add_session_config_entry(AS_WRITTEN, "1")
+    if operators is not None:
+        settings.register_custom_ops_library(str(operators))
     model = _replace(settings, path, content) if content else path
     try:
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))

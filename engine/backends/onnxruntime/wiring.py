@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...onnx_file import MICROSOFT, use_domain, useful
+from ...onnx_file import use_domain, useful
 
 INT_ATTRIBUTE, INT64 = 2, 7
 """Of an attribute and of a tensor, by the codes that ONNX has for them."""
@@ -69,8 +69,8 @@ class Wiring:
         kept = useful(ordered, [output.name for output in graph.output])
         graph.ClearField("node")
         graph.node.extend(kept)
-        if any(node.domain == MICROSOFT for node in kept):
-            use_domain(self._model, MICROSOFT)
+        for domain in {node.domain for node in kept} - {""}:
+            use_domain(self._model, domain)
 
 
 def ints(node: Any, name: str) -> list[int]:

@@ -123,6 +123,15 @@ def test_attention_holds_scores_unless_fused() -> None:
     assert measure(graph, values, natural, fused=False, runs=1).live == result + scores
 
 
+def test_our_own_attention_lays_keys_and_values_in_bf16() -> None:
+    graph = graph_of(Node("BlockedAttention", ("q", "k", "v"), ("y", "w"), {}), outputs=("y",))
+    keys = Value((2, 130, 24), CODES["float32"])
+    values = infer(graph, {"q": Value((2, 50, 24), CODES["float32"]), "k": keys, "v": keys})
+    result, tokens = 2 * 50 * 24 * 4, 256  # two blocks
+    laid = 2 * tokens * (2 * 24 * 2 + 4)
+    assert measure(graph, values, on_cpu, fused=False, runs=1).live == result + laid
+
+
 def test_attention_in_blocks_holds_no_scores(
     embedded: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

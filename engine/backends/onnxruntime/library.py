@@ -1,0 +1,107 @@
+"""Our own operators for ONNX Runtime: a library that is compiled for this machine at first use.
+
+It needs a CPU with AVX-512 BF16 and the system's C++ compiler. Where there is no such thing, or
+anything fails, ONNX Runtime's own operators do the same in fp32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from ....cache import cache_folder
+from ...signing import own_key, sign, signed
+from .session import package
+
+FOLDER = Path(__file__).parent / "native"
+COMPILER = "c++"
+OPTIONS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-w")
+BF16 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mfma")
+INSTRUCTIONS = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "fma"}
+"""The same, as Linux has them in /proc/cpuinfo."""
+
+PATIENCE = 120
+"""Seconds for the compiler, which takes 2 or 3."""
+
+KEY = ".key"
+
+_log = logging.getLogger(__name__)
+
+
+@cache
+def own_operators() -> Path | None:
+    """The library, compiled unless it lies in the cache; `None` where this machine cannot have it.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
+    if not usable():
+        return None
+    settings = package().SessionOptions()
+    try:
+        path = build(BF16)
+        settings.register_custom_ops_library(str(path))
+    except Exception as error:
+        # onnxruntime's exceptions share no base class but Exception
+        _log.info("attention in fp32, without our own operator: %s", error)
+        return None
+    return path
+
+
+def usable() -> bool:
+    """Whether this machine has the instructions, and a compiler; nothing is compiled."""
+    return _instructions() >= INSTRUCTIONS and shutil.which(COMPILER) is not None
+
+
+def build(flags: tuple[str, ...]) -> Path:
+    """The library for some flags, from the cache if this user's own build is there.
+
+    Raises:
+        OSError: no place for it, or no compiler.
+        subprocess.SubprocessError: it does not compile.
+        UserError: the key in the cache can be read by others.
+    """
+    folder = cache_folder("operators")
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = own_key(folder / KEY)
+    name = _name(flags)
+    for path in folder.glob(f"{name}.*.so"):
+        if signed(secret, path.read_bytes(), path.name.split(".")[1]):
+            return path
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        made = Path(place) / "made.so"
+        _compile(flags, made)
+        return made.replace(folder / f"{name}.{sign(secret, made.read_bytes())}.so")
+
+
+def _compile(flags: tuple[str, ...], to: Path) -> None:
+    sources = [str(path) for path in sorted(FOLDER.glob("*.cpp"))]
+    subprocess.run(
+        [shutil.which(COMPILER) or COMPILER, *OPTIONS, *flags, "-o", str(to), *sources],
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+
+
+def _name(flags: tuple[str, ...]) -> str:
+    """A hash of all that it is made of."""
+    digest = hashlib.sha256(" ".join((*OPTIONS, *flags)).encode())
+    for path in sorted(FOLDER.iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _instructions() -> set[str]:
+    """Those of the CPU; none where nobody tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
+    return set(next(flags, []))
