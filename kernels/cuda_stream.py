@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,43 +14,15 @@ from numpy.typing import NDArray
 from ..closing import Closing
 from ..errors import MutoscopeError
 from .cuda_array import CudaArray
+from .cuda_events import CudaEvent, CudaGraph
 from .device import DTYPES, Argument, DeviceArray, Event, Graph
+from .memory import DeviceMemory, PinnedMemory
 from .native import call_driver, import_cuda, native_errors
 
 if TYPE_CHECKING:
     from .cuda_core import CudaDevice
 
 THREADS = 256
-
-
-@dataclass(frozen=True)
-class CudaEvent:
-    """A point in a stream's work."""
-
-    native: Any
-
-    def synchronize(self) -> None:
-        """Wait until the work before it is done."""
-        with native_errors("cuEventSynchronize"):
-            self.native.sync()
-
-    def milliseconds_since(self, earlier: Self) -> float:
-        """The time on the device between two events that have passed."""
-        with native_errors("cuEventElapsedTime"):
-            return float(self.native - earlier.native)
-
-
-@dataclass(frozen=True)
-class CudaGraph:
-    """Work that was recorded once and is launched as a whole."""
-
-    native: Any
-    stream: Any
-
-    def launch(self) -> None:
-        """Put it into the stream that it was recorded on."""
-        with native_errors("cuGraphLaunch"):
-            self.native.launch(self.stream)
 
 
 class CudaStream(Closing):
@@ -63,6 +34,7 @@ class CudaStream(Closing):
         # While a graph is recorded, what is put into the stream goes there.
         self._target = native
         self._waiter = ThreadPoolExecutor(1, "wait", device.set_current)
+        self._pinned: dict[int, list[PinnedMemory]] = {}
 
     @property
     def handle(self) -> int:
@@ -76,6 +48,12 @@ class CudaStream(Closing):
         with self._calling(f"cuMemAllocFromPoolAsync({size} bytes)"):
             buffer = self.device.native.allocate(size, stream=self._native)
             return CudaArray(buffer, int(buffer.handle), shape, dtype, self)
+
+    def allocate(self, shape: Sequence[int], dtype: str) -> CudaArray:
+        """An array outside of the pool, slow to make; video encoders can register no other."""
+        shape = tuple(shape)
+        memory = DeviceMemory(self.device, math.prod(shape) * DTYPES[dtype].itemsize)
+        return CudaArray(memory, memory.pointer, shape, dtype, self)
 
     def adopt(self, foreign: Any) -> CudaArray:
         """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
@@ -108,6 +86,23 @@ class CudaStream(Closing):
         self.synchronize()
         return values
 
+    def fetch(self, array: DeviceArray) -> Callable[[], NDArray[Any]]:
+        """Begin a copy to the host; what it gives waits for that alone, and returns it."""
+        dtype = DTYPES[array.dtype]
+        size = math.prod(array.shape) * dtype.itemsize
+        free = self._pinned.setdefault(size, [])
+        memory = free.pop() if free else PinnedMemory(self.device, size)
+        self._copy("cuMemcpyDtoHAsync", memory.pointer, array.pointer, size)
+        copied = self.record()
+
+        def finish() -> NDArray[Any]:
+            copied.synchronize()
+            values = memory.values(array.shape, dtype)
+            free.append(memory)
+            return values
+
+        return finish
+
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of one shape and dtype.
 
@@ -134,7 +129,8 @@ class CudaStream(Closing):
         """Mark this point."""
         core = import_cuda("core")
         with self._calling("cuEventRecord"):
-            return CudaEvent(self._native.record(options=core.EventOptions(timing_enabled=True)))
+            options = core.EventOptions(timing_enabled=True)
+            return CudaEvent(self._native.record(options=options), self._waiter)
 
     def wait(self, event: Event) -> None:
         """Let what follows wait for an event of another stream."""

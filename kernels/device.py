@@ -47,6 +47,9 @@ class DeviceArray(Protocol):
     def reshape(self, shape: tuple[int, ...]) -> Self:
         """As many items along other axes, where they lie."""
 
+    def kept_by(self, owner: object) -> Self:
+        """The same memory; whatever refers to it, in other libraries too, refers to `owner`."""
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
 
 
@@ -84,6 +87,9 @@ class Stream(Protocol):
     def empty(self, shape: Sequence[int], dtype: str) -> DeviceArray:
         """An array from the device's pool; its memory goes back when nothing refers to it."""
 
+    def allocate(self, shape: Sequence[int], dtype: str) -> DeviceArray:
+        """An array outside of the pool, slow to make; video encoders can register no other."""
+
     def adopt(self, foreign: Any) -> DeviceArray:
         """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy."""
 
@@ -92,6 +98,9 @@ class Stream(Protocol):
 
     def download(self, array: DeviceArray) -> NDArray[Any]:
         """A copy on the host; waits for the stream."""
+
+    def fetch(self, array: DeviceArray) -> Callable[[], NDArray[Any]]:
+        """Begin a copy to the host; what it gives waits for that alone, and returns it."""
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of as many bytes."""

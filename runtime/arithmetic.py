@@ -7,7 +7,7 @@ bring down.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from ..kernels.latents import hold_first, latent_frame
 from ..kernels.noise import standard_normal
 from ..kernels.tiles import add_tile, take_tile
 from .tiles import Span
+from .video.feed import Feed
 
 A = TypeVar("A")
 Array = NDArray[np.float32]
@@ -97,8 +98,11 @@ class Arithmetic(Protocol[A]):
     def add_tile(self, canvas: A, tile: A, row: Span, column: Span, scale: int) -> None:
         """A decoded tile added to its place: `kernels.tiles.add_tile`."""
 
-    def rgb8(self, frames: A) -> Pixels:
-        """Decoded frames (1, 3, frames, height, width) on the host: (frames, height, width, 3)."""
+    def pictures(self, decoded: Iterable[A], feed: Feed) -> Iterator[Any]:
+        """Decoded frames, (1, 3, frames, height, width) at a time, as many pictures as frames.
+
+        On the host they are RGB8: uint8 (frames, height, width, 3).
+        """
 
     def preview(self, latents: A, matrix: A, bias: A) -> Pixels:
         """A thumbnail of each latent frame on the host, (frames, h, w, 3)."""
@@ -175,9 +179,9 @@ class HostArithmetic:
         place = scale * row.start, scale * column.start
         add_tile(canvas, tile, row.weights, column.weights, *place)
 
-    def rgb8(self, frames: Array) -> Pixels:
-        """A new array."""
-        return to_rgb8(frames)
+    def pictures(self, decoded: Iterable[Array], feed: Feed) -> Iterator[Pixels]:
+        """New arrays."""
+        return map(to_rgb8, decoded)
 
     def preview(self, latents: Array, matrix: Array, bias: Array) -> Pixels:
         """A new array."""

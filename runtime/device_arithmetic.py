@@ -5,7 +5,8 @@ Nothing waits but `wait` and what comes down to the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from ..kernels.device import DeviceArray, Stream
 from ..kernels.ops import BLOCKS, Ops
 from .arithmetic import Array, Pixels, Prediction
+from .device_pictures import pictures
 from .tiles import Span
+from .video.feed import Feed
 
 
 class DeviceArithmetic:
@@ -119,12 +122,9 @@ class DeviceArithmetic:
         place = scale * row.start, scale * column.start
         self._ops.add_tile(canvas, tile, down, across, *place)
 
-    def rgb8(self, frames: DeviceArray) -> Pixels:
-        """Made on the device, copied once."""
-        _, _, count, height, width = frames.shape
-        output = self.stream.empty((count, height, width, 3), "uint8")
-        self._ops.to_rgb8(frames, output)
-        return self.stream.download(output)
+    def pictures(self, decoded: Iterable[DeviceArray], feed: Feed) -> Iterator[Any]:
+        """Made on the device, fetched once or left there; one latent frame ahead."""
+        return pictures(self.stream, decoded, feed)
 
     def preview(self, latents: DeviceArray, matrix: DeviceArray, bias: DeviceArray) -> Pixels:
         """Made on the device, copied once."""

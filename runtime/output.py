@@ -73,8 +73,8 @@ class Destination:
             path = self.writer.path.with_name(f"{self.writer.path.name}.json")
             self._side = OutputFile(path, overwrite=output.overwrite)
 
-    def write(self, pieces: Iterable[NDArray[np.uint8]]) -> Path:
-        """Encode frames, some at a time, each piece uint8 (frames, height, width, 3).
+    def write(self, pieces: Iterable[Iterable[Any]]) -> Path:
+        """Encode frames, some at a time, each as the writer's feed says.
 
         Raises:
             UserError: the disk is full, or the system refuses in another way.
@@ -92,6 +92,7 @@ class Destination:
             "path": str(self.writer.path),
             "codec": self.writer.encoder.codec,
             "encoder": self.writer.encoder.name,
+            "frames": self.writer.feed.label,
             "encoder_seconds": round(self.writer.seconds, 6),
         }
         self._record.finish()

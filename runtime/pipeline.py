@@ -31,6 +31,7 @@ from .step_cache import StepCache
 from .stream import Step, Stream
 from .text import Tokenizer
 from .tiles import Tiling
+from .video.feed import RGB
 
 Array = NDArray[np.float32]
 
@@ -90,7 +91,8 @@ class Pipeline(Closing):
 
     def decode(self, latents: Array) -> Iterator[NDArray[np.uint8]]:
         """Frames of denoised latents, uint8 (frames, height, width, 3), some at a time."""
-        return self._decode(self._arithmetic.array(latents))
+        arithmetic = self._arithmetic
+        return arithmetic.pictures(self._decode(arithmetic.array(latents)), RGB)
 
     def preview(self, latents: Array) -> NDArray[np.uint8]:
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
@@ -175,7 +177,7 @@ class Pipeline(Closing):
         )
         return self._arithmetic.array(pad(embedding, self.bundle.manifest.text.max_tokens))
 
-    def _decode(self, latents: Any, tile: int = 0) -> Iterator[NDArray[np.uint8]]:
+    def _decode(self, latents: Any, tile: int = 0) -> Iterator[Any]:
         arithmetic = self._arithmetic
         mean, std = map(arithmetic.array, (self._mean, self._std))
         frames = (
@@ -185,10 +187,8 @@ class Pipeline(Closing):
         height, width = latents.shape[-2:]
         if 0 < tile < scale * max(height, width):
             tiling = Tiling.of(height, width, tile, scale)
-            decoded = vae.decode_tiled(self.sessions, list(frames), tiling, arithmetic)
-        else:
-            decoded = vae.decode(self._open_decoder, frames)
-        return map(arithmetic.rgb8, decoded)
+            return vae.decode_tiled(self.sessions, list(frames), tiling, arithmetic)
+        return vae.decode(self._open_decoder, frames)
 
     def _open_decoder(self, name: str) -> Session:
         for other in DECODERS:
@@ -204,7 +204,9 @@ class Pipeline(Closing):
 
     def _render(self, latents: Any, account: Record, target: Destination | None) -> Clip:
         self.sessions.done(*DENOISERS)
-        pieces = account.timed("vae", self._decode(latents, account.settings["vae_tile"]))
+        feed = RGB if target is None else target.writer.feed_from(self.sessions.stream)
+        decoded = self._decode(latents, account.settings["vae_tile"])
+        pieces = account.timed("vae", self._arithmetic.pictures(decoded, feed))
         if target is not None:
             return Clip(account, path=target.write(pieces))
         frames = np.concatenate(list(pieces))

@@ -34,6 +34,7 @@ class Encoder:
         scale: the options that set the quality.
         ends: their value at quality 0 and at quality 100.
         hardware: whether it needs a device, and may therefore fail to open.
+        reads_gpu_memory: whether it takes pictures that lie in an NVIDIA GPU's memory.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Encoder:
     scale: tuple[str, ...] = ()
     ends: tuple[int, int] = (0, 0)
     hardware: bool = False
+    reads_gpu_memory: bool = False
 
     @property
     def subsampled(self) -> bool:
@@ -110,8 +112,9 @@ def _picture(name: str, pix_fmt: str, fixed: dict[str, str]) -> Encoder:
 
 
 def _hardware(name: str, scale: str, ends: tuple[int, int], fixed: dict[str, str]) -> Encoder:
-    options = MappingProxyType(fixed)
-    return Encoder(name, name.partition("_")[0], "nv12", options, tuple(scale.split()), ends, True)
+    codec, _, maker = name.partition("_")
+    options, scales = MappingProxyType(fixed), tuple(scale.split())
+    return Encoder(name, codec, "nv12", options, scales, ends, True, maker == "nvenc")
 
 
 # libx264's macroblock tree reads memory it has not written where the CPU has AVX-512, so the same

@@ -6,6 +6,7 @@ The kernels themselves are compared with their statements in tests/kernels, on t
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from mutoscope.kernels.cuda_core import CudaDevice, open_device
 from mutoscope.kernels.cuda_stream import CudaStream
 from mutoscope.kernels.noise import standard_normal
 from mutoscope.kernels.ops import Ops
+from mutoscope.kernels.surfaces import Surfaces
 
 pytestmark = pytest.mark.gpu
 
@@ -86,6 +88,39 @@ def test_copies_on_the_device(stream: CudaStream) -> None:
     assert np.array_equal(stream.download(target), values)
     with pytest.raises(MutoscopeError, match="of one shape and dtype"):
         stream.copy(source, stream.empty((4, 3), "float32"))
+
+
+def test_a_copy_waits_for_itself_alone(device: CudaDevice, stream: CudaStream) -> None:
+    with device.stream() as aside:
+        outputs = [stream.empty((1 << 20,), "float32") for _ in range(3)]
+        fetches = []
+        for seed, output in enumerate(outputs):
+            Ops(stream).standard_normal(seed, output)
+            aside.wait(stream.record())
+            fetches.append(aside.fetch(output))
+        for seed, fetch in enumerate(fetches):
+            assert fetch().tobytes() == standard_normal(seed, (1 << 20,)).tobytes()
+
+
+def test_memory_outside_of_the_pool_goes_back(device: CudaDevice, stream: CudaStream) -> None:
+    stream.synchronize()
+    before = device.memory_in_use()
+    array = stream.allocate((1 << 28,), "uint8")
+    assert device.memory_in_use() - before >= array.nbytes
+    del array
+    gc.collect()
+    assert device.memory_in_use() - before < 1 << 28
+
+
+def test_surfaces_are_taken_again_when_nobody_reads_them(stream: CudaStream) -> None:
+    surfaces = Surfaces(stream)
+    first = surfaces.take((6, 64), "uint8")
+    place, plane = first.pointer, first.rows(0, 4).__dlpack__()
+    del first
+    assert surfaces.take((6, 64), "uint8").pointer != place
+    del plane
+    gc.collect()
+    assert place in {surfaces.take((6, 64), "uint8").pointer for _ in range(2)}
 
 
 def test_arrays_speak_both_protocols(stream: CudaStream) -> None:

@@ -1,6 +1,7 @@
 """A CPU in a GPU's place: kernels built by the C++ compiler, behind the device layer's protocol.
 
-A thread of a block is a fiber; see tests/kernels/cuda_on_cpu.h. All is done when it is asked for.
+A thread of a block is a fiber; see tests/kernels/cuda_on_cpu.h. All is done when it is asked for,
+but for what is being recorded.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import dataclasses
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ SANITIZE = ["-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=a
 class CpuArray:
     """Host memory in the place of a device's."""
 
-    owner: NDArray[Any]
+    owner: Any
     pointer: int
     shape: tuple[int, ...]
     dtype: str
@@ -50,13 +51,23 @@ class CpuArray:
     def reshape(self, shape: tuple[int, ...]) -> CpuArray:
         return dataclasses.replace(self, shape=shape)
 
+    def kept_by(self, owner: object) -> CpuArray:
+        return dataclasses.replace(self, owner=owner)
+
     def values(self) -> NDArray[Any]:
         """A view of the memory."""
         memory = (ctypes.c_char * self.nbytes).from_address(self.pointer)
+        memory.owner = self.owner
         return np.frombuffer(memory, DTYPES[self.dtype]).reshape(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.values(), dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.values().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.values().__dlpack_device__()
 
 
 class CpuStream:
@@ -76,12 +87,32 @@ class CpuStream:
             stream=lambda: self,
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def empty(self, shape: Sequence[int], dtype: str) -> CpuArray:
         return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
 
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CpuArray:
         self.calls.append(f"upload {values.nbytes}")
         return self._new(np.array(values, order="C"), dtype or values.dtype.name)
+
+    def allocate(self, shape: Sequence[int], dtype: str) -> CpuArray:
+        self.calls.append("allocate")
+        return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
+
+    def fetch(self, array: CpuArray) -> Callable[[], NDArray[Any]]:
+        values = self.download(array)
+        return lambda: values
+
+    def record(self) -> Any:
+        return SimpleNamespace(synchronize=lambda: self.calls.append("wait"))
+
+    def wait(self, event: Any) -> None:
+        pass
 
     def download(self, array: CpuArray) -> NDArray[Any]:
         self.calls.append(f"download {array.nbytes}")

@@ -12,11 +12,13 @@ from typing import Any
 import mutoscope
 import numpy as np
 import pytest
+from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine import Bundle, EngineStore
 from mutoscope.engine.backends.tensorrt.engines import describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import Built
+from mutoscope.runtime.output import Output
 from mutoscope.runtime.pipeline import Pipeline
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -113,6 +115,21 @@ def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: An
     assert stream.clip().frames.shape == (9, 32, 48, 3)
     assert sizes(recorder, "upload") == [FEW, FEW]  # mean and standard deviation of 16 channels
     assert sizes(recorder, "download") == [frames * 32 * 48 * 3 for frames in (1, 4, 4)]
+
+
+def test_a_file_gets_half_the_bytes_of_rgb(
+    pipe: Pipeline, plain: Pipeline, recorder: Any, tmp_path: Path
+) -> None:
+    stream = pipe.stream(PROMPT, **OPTIONS)
+    list(stream)
+    recorder.calls.clear()
+    clip = stream.clip(Output(tmp_path / "there.mp4", encoder="software"))
+    assert clip.record.output["frames"] == "nv12"
+    assert sizes(recorder, "download") == [frames * 32 * 48 * 3 // 2 for frames in (1, 4, 4)]
+    here = plain(PROMPT, output=Output(tmp_path / "here.mp4", encoder="software"), **OPTIONS)
+    assert here.record.output["frames"] == "rgb24"
+    # a code of luma is 1.2 of RGB, one of chroma up to 2.1; then libx264 quantizes
+    assert similarity(clip.frames, here.frames).psnr > 45
 
 
 def test_noise_that_is_given_and_another_prompt(pipe: Pipeline, plain: Pipeline) -> None:

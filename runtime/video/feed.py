@@ -1,0 +1,64 @@
+"""What a writer is given: RGB frames, or pictures as its encoder takes them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ...kernels.device import Device, Stream
+from .encoders import Encoder
+from .spec import ClipSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A layout of pictures, and where they lie.
+
+    Attributes:
+        layout: `rgb24`: uint8 (height, width, 3); `nv12`: uint8 (height / 2 * 3, width), sides
+            rounded up to even ones: `kernels.yuv.to_nv12`.
+        device: the GPU in whose memory they stay; `None` is the host's.
+    """
+
+    layout: str
+    device: Device | None = None
+
+    @property
+    def label(self) -> str:
+        """What a record calls it."""
+        return self.layout if self.device is None else f"{self.layout} in GPU memory"
+
+    def shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Of one picture of frames of that size."""
+        if self.layout == RGB.layout:
+            return height, width, 3
+        return (height + height % 2) // 2 * 3, width + width % 2
+
+
+RGB = Feed("rgb24")
+
+
+def choose_feed(encoder: Encoder, spec: ClipSpec, stream: Stream | None) -> Feed:
+    """What to give an encoder of frames that are made on a GPU's stream; of the host's, RGB.
+
+    What encodes 4:2:0 is given that, half of the bytes; and an encoder on the GPU reads it there,
+    if it can: one picture tells.
+    """
+    if stream is None or not encoder.subsampled:
+        return RGB
+    brought = Feed("nv12")
+    if not encoder.reads_gpu_memory:
+        return brought
+    from .device import failure
+
+    problem = failure(encoder, spec, brought, stream)
+    if problem is None:
+        return Feed(brought.layout, stream.device)
+    log.info(
+        "%s cannot read frames in GPU memory here (%s); they go through the host",
+        encoder.name,
+        problem,
+    )
+    return brought
