@@ -42,6 +42,11 @@ class Session(Closing):
         check_feeds(self.name, self.inputs, feeds)
         return self._run(feeds)
 
+    @property
+    def recordable(self) -> bool:
+        """Whether runs like the last one can be recorded: `kernels.device.Stream.capture`."""
+        return False
+
     @abstractmethod
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
 

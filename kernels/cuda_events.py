@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Self
 
+from .cuda_array import CudaArray
 from .native import native_errors
 
 
@@ -34,10 +36,17 @@ class CudaEvent:
 
 @dataclass(frozen=True)
 class CudaGraph:
-    """Work that was recorded once and is launched as a whole."""
+    """Work that was recorded once and is launched as a whole.
+
+    Attributes:
+        native: cuda-core's.
+        stream: likewise, that it was recorded on.
+        arrays: whose addresses are in it.
+    """
 
     native: Any
     stream: Any
+    arrays: Sequence[CudaArray]
 
     def launch(self) -> None:
         """Put it into the stream that it was recorded on."""

@@ -18,11 +18,13 @@ from .cuda_events import CudaEvent, CudaGraph
 from .device import DTYPES, Argument, DeviceArray, Event, Graph
 from .memory import DeviceMemory, PinnedMemory
 from .native import call_driver, import_cuda, native_errors
+from .recording import Rehearsal
 
 if TYPE_CHECKING:
     from .cuda_core import CudaDevice
 
 THREADS = 256
+ON_DEVICE = "cuMemcpyDtoDAsync"
 
 
 class CudaStream(Closing):
@@ -34,6 +36,7 @@ class CudaStream(Closing):
         # While a graph is recorded, what is put into the stream goes there.
         self._target = native
         self._waiter = ThreadPoolExecutor(1, "wait", device.set_current)
+        self._rehearsal: Rehearsal[CudaArray] | None = None
         self._pinned: dict[int, list[PinnedMemory]] = {}
 
     @property
@@ -44,6 +47,11 @@ class CudaStream(Closing):
     def empty(self, shape: Sequence[int], dtype: str) -> CudaArray:
         """An array from the device's pool; its memory goes back when nothing refers to it."""
         shape = tuple(shape)
+        if self._rehearsal is None:
+            return self._from_pool(shape, dtype)
+        return self._rehearsal.array(shape, dtype, lambda: self._from_pool(shape, dtype))
+
+    def _from_pool(self, shape: tuple[int, ...], dtype: str) -> CudaArray:
         size = max(1, math.prod(shape) * DTYPES[dtype].itemsize)
         with self._calling(f"cuMemAllocFromPoolAsync({size} bytes)"):
             buffer = self.device.native.allocate(size, stream=self._native)
@@ -112,7 +120,7 @@ class CudaStream(Closing):
         if (source.shape, source.dtype) != (target.shape, target.dtype):
             raise MutoscopeError("arrays of one shape and dtype are copied")
         size = math.prod(source.shape) * DTYPES[source.dtype].itemsize
-        self._copy("cuMemcpyDtoDAsync", target.pointer, source.pointer, size)
+        self._copy(ON_DEVICE, target.pointer, source.pointer, size)
 
     def launch(
         self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
@@ -139,18 +147,24 @@ class CudaStream(Closing):
             self._native.wait(event.native)
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """Record what `work` puts into this stream, without running it; it allocates nothing."""
-        with native_errors("cuStreamBeginCapture"):
-            builder = self._native.create_graph_builder().begin_building()
-        self._target = builder
+        """Run `work`, then record what it puts into this stream.
+
+        What it allocates is the same both times, and lives as long as the graph.
+
+        Raises:
+            MutoscopeError: it cannot be recorded: it waits, copies to or from the host, or does not
+                do the same twice.
+        """
+        self._rehearsal = Rehearsal()
         try:
             work()
+            self._rehearsal.repeat()
+            builder = self._recorded(work)
+            arrays = self._rehearsal.arrays
         finally:
-            self._target = self._native
-            with native_errors("cuStreamEndCapture"):
-                builder.end_building()
+            self._rehearsal = None
         with native_errors("cuGraphInstantiate"):
-            return CudaGraph(builder.complete(), self._native)
+            return CudaGraph(builder.complete(), self._native, arrays)
 
     def synchronize(self) -> None:
         """Wait until all is done, in a thread, so that Ctrl-C is heard."""
@@ -162,8 +176,23 @@ class CudaStream(Closing):
         self._waiter.shutdown(wait=False)
         self._native.close()
 
+    def _recorded(self, work: Callable[[], None]) -> Any:
+        """Cuda-core's builder of the graph of `work`."""
+        with native_errors("cuStreamBeginCapture"):
+            builder = self._native.create_graph_builder().begin_building()
+        self._target = builder
+        try:
+            work()
+        finally:
+            self._target = self._native
+            with native_errors("cuStreamEndCapture"):
+                builder.end_building()
+        return builder
+
     def _copy(self, call: str, target: int, source: int, size: int) -> None:
         """One of the driver's copies. From the host's memory it returns once that is read."""
+        if self._target is not self._native and call != ON_DEVICE:
+            raise MutoscopeError(f"{call}: what passes through the host cannot be recorded")
         if not size:
             return
         self.device.set_current()

@@ -117,7 +117,14 @@ class Stream(Protocol):
         """Let what follows wait for an event of another stream."""
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """Record what `work` puts into this stream, without running it; it allocates nothing."""
+        """Run `work`, then record what it puts into this stream.
+
+        What it allocates is the same both times, and lives as long as the graph.
+
+        Raises:
+            MutoscopeError: it cannot be recorded: it waits, copies to or from the host, or does not
+                do the same twice.
+        """
 
     def synchronize(self) -> None:
         """Wait until all is done; Ctrl-C is heard meanwhile."""

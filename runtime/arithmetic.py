@@ -73,12 +73,15 @@ class Arithmetic(Protocol[A]):
 
     def step(
         self,
-        coefficients: NDArray[np.float64],
+        coefficients: NDArray[np.float64] | A,
         latents: A,
         prediction: Prediction[A],
         history: Sequence[A],
     ) -> tuple[A, ...]:
-        """Guidance and a scheduler's step: `kernels.guided_step.guided_step`; into new arrays."""
+        """Guidance and a scheduler's step: `kernels.guided_step.guided_step`; into new arrays.
+
+        Coefficients are the host's, or lie where the others do, in float32.
+        """
 
     def relative_l1(self, current: A, previous: A) -> np.float32:
         """How far apart two arrays are: `kernels.distance.relative_l1`, on the host."""
@@ -145,7 +148,7 @@ class HostArithmetic:
 
     def step(
         self,
-        coefficients: NDArray[np.float64],
+        coefficients: NDArray[Any],
         latents: Array,
         prediction: Prediction[Array],
         history: Sequence[Array],

@@ -66,15 +66,17 @@ class DeviceArithmetic:
 
     def step(
         self,
-        coefficients: NDArray[np.float64],
+        coefficients: NDArray[np.float64] | DeviceArray,
         latents: DeviceArray,
         prediction: Prediction[DeviceArray],
         history: Sequence[DeviceArray],
     ) -> tuple[DeviceArray, ...]:
         """One kernel; new arrays."""
-        outputs = tuple(self._empty(latents.shape) for _ in coefficients)
+        if isinstance(coefficients, np.ndarray):
+            coefficients = self.stream.upload(coefficients.astype(np.float32))
+        outputs = tuple(self._empty(latents.shape) for _ in range(coefficients.shape[0]))
         self._ops.guided_step(
-            self.stream.upload(coefficients.astype(np.float32)),
+            coefficients,
             latents,
             prediction.conditional,
             outputs,

@@ -19,12 +19,14 @@ from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
 from .clip import Clip
 from .conditioning import condition, graphs_for_image
-from .denoise import Predict, denoise
+from .denoise import Step as TakeStep
+from .denoise import Steps, denoise
 from .embeddings import EmbeddingCache, encode, pad
 from .experts import Experts
 from .guidance import GuidedDenoiser, fits_batched
 from .output import Destination, Output, destination
 from .record import Record
+from .recorded import RecordedSteps
 from .request import Request, Settings, check_prompt, settle
 from .schedulers import get_scheduler
 from .step_cache import StepCache
@@ -154,11 +156,9 @@ class Pipeline(Closing):
             predict.prompt = self._embed(check_prompt(new_prompt), account)
             self.sessions.done(TEXT_ENCODER)
 
-        velocity: Predict[Any] = predict
-        if settings.step_cache:
-            velocity = StepCache(predict, arithmetic, settings.step_cache, settings.steps)
+        take = self._steps(predict, settings, account)
         return Stream(
-            denoise(velocity, latents, scheduler, schedule, arithmetic, given),
+            denoise(take, latents, scheduler, schedule, arithmetic.wait),
             settings.steps,
             latents,
             account,
@@ -167,6 +167,24 @@ class Pipeline(Closing):
             steer=steer,
             render=self._render,
         )
+
+    def _steps(
+        self, denoiser: GuidedDenoiser[Any], settings: Settings, account: Record
+    ) -> TakeStep[Any]:
+        """What takes the steps of a clip: on a GPU they are recorded, where nothing forbids it."""
+        arithmetic, stream = denoiser.arithmetic, self.sessions.stream
+        if settings.step_cache:
+            if stream is not None:
+                account.not_recorded = "a step cache decides on the host"
+            cache = StepCache(denoiser, arithmetic, settings.step_cache, settings.steps)
+            return Steps(cache, arithmetic, denoiser.conditioning)
+        if stream is None:
+            return Steps(denoiser, arithmetic, denoiser.conditioning)
+
+        def refused(why: str) -> None:
+            account.not_recorded = why
+
+        return RecordedSteps(denoiser, stream, refused)
 
     def _embed(self, prompt: str, account: Record) -> Any:
         tokens = self.tokenizer(prompt)

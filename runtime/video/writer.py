@@ -108,10 +108,7 @@ class ClipWriter:
         self._cancelled = threading.Event()
 
     def feed_from(self, stream: Stream | None) -> Feed:
-        """Choose what `write` takes, of frames that are made on a GPU's stream or on the host.
-
-        To be called before `open`; without it frames are RGB.
-        """
+        """Choose, before `open`, what `write` takes of frames that a stream of a GPU makes."""
         self.feed = choose_feed(self.encoder, self.spec, stream)
         return self.feed
 

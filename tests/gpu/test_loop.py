@@ -64,6 +64,21 @@ def test_a_seed_is_a_clip(pipe: Pipeline) -> None:
     assert first.tobytes() == again.tobytes()
 
 
+def test_steps_that_are_recorded_give_the_same_bits(
+    pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**OPTIONS, "steps": 8, "scheduler": "unipc"}
+    steps = list(stream := pipe.stream(PROMPT, **options))
+    if stream.record.not_recorded:
+        pytest.skip(stream.record.not_recorded)
+    assert stream.record.recorded_steps == [4, 5, 6, 7]
+    monkeypatch.setattr(type(pipe.sessions("denoiser")), "recordable", False)
+    plain = list(other := pipe.stream(PROMPT, **options))
+    assert other.record.recorded_steps == []
+    for step, wanted in zip(steps, plain, strict=True):
+        assert step.latents.tobytes() == wanted.latents.tobytes()
+
+
 def test_another_thread_can_make_a_clip(pipe: Pipeline) -> None:
     here = pipe(PROMPT, **OPTIONS).frames
     with ThreadPoolExecutor(1) as thread:

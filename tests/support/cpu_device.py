@@ -20,8 +20,10 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+from mutoscope.errors import MutoscopeError
 from mutoscope.kernels.compiler import read_source
 from mutoscope.kernels.device import DTYPES, Argument
+from mutoscope.kernels.recording import Rehearsal
 from numpy.typing import NDArray
 
 HEADER = Path(__file__).parents[1] / "kernels" / "cuda_on_cpu.h"
@@ -78,6 +80,8 @@ class CpuStream:
     def __init__(self, folder: Path) -> None:
         self._library = cache(lambda source: build(read_source(source), folder / source))
         self.calls: list[str] = []
+        self._rehearsal: Rehearsal[CpuArray] | None = None
+        self._recorded: list[Callable[[], Any]] | None = None
         self.device = SimpleNamespace(
             name="a CPU",
             arch="sm_89",
@@ -94,9 +98,15 @@ class CpuStream:
         pass
 
     def empty(self, shape: Sequence[int], dtype: str) -> CpuArray:
-        return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
+        def make() -> CpuArray:
+            return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
+
+        if self._rehearsal is None:
+            return make()
+        return self._rehearsal.array(tuple(shape), dtype, make)
 
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CpuArray:
+        self._refuse_to_record()
         self.calls.append(f"upload {values.nbytes}")
         return self._new(np.array(values, order="C"), dtype or values.dtype.name)
 
@@ -115,12 +125,38 @@ class CpuStream:
         pass
 
     def download(self, array: CpuArray) -> NDArray[Any]:
+        self._refuse_to_record()
         self.calls.append(f"download {array.nbytes}")
         return array.values().copy()
 
     def copy(self, source: CpuArray, target: CpuArray) -> None:
         assert (source.shape, source.dtype) == (target.shape, target.dtype)
-        target.values()[...] = source.values()
+        self.do(lambda: target.values().__setitem__(..., source.values()))
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self._rehearsal = Rehearsal()
+        try:
+            work()
+            self._rehearsal.repeat()
+            self._recorded = []
+            work()
+            recorded, arrays = self._recorded, self._rehearsal.arrays
+        finally:
+            self._recorded = self._rehearsal = None
+
+        def launch(arrays: Any = arrays) -> None:
+            self.calls.append("launch graph")
+            for again in recorded:
+                again()
+
+        return SimpleNamespace(launch=launch)
+
+    def do(self, work: Callable[[], Any]) -> None:
+        """Work of the device: done now, or recorded."""
+        if self._recorded is None:
+            work()
+        else:
+            self._recorded.append(work)
 
     def launch(
         self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
@@ -129,11 +165,20 @@ class CpuStream:
         library = self._library(source)
         assert len(arguments) == library[f"count_{kernel}"]()
         cells = [_cell(argument) for argument in arguments]
-        addresses = (ctypes.c_void_p * len(cells))(*[cell.ctypes.data for cell in cells])
-        library[f"launch_{kernel}"](*map(ctypes.c_uint, (*grid, 256)), addresses)
+
+        def run() -> None:
+            addresses = (ctypes.c_void_p * len(cells))(*[cell.ctypes.data for cell in cells])
+            library[f"launch_{kernel}"](*map(ctypes.c_uint, (*grid, 256)), addresses)
+
+        self.do(run)
 
     def synchronize(self) -> None:
+        self._refuse_to_record()
         self.calls.append("synchronize")
+
+    def _refuse_to_record(self) -> None:
+        if self._recorded is not None:
+            raise MutoscopeError("what passes through the host cannot be recorded")
 
     @staticmethod
     def _new(values: NDArray[Any], dtype: str) -> CpuArray:

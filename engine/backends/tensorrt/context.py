@@ -46,7 +46,7 @@ class Context:
         self._dtypes = _interface(trt, self._engine, graph, self.spec)
         self._outputs = [tensor.name for tensor in graph.outputs]
         self._cache: Any = None
-        self._native = self._create(with_cache=package.ahead_of_time)
+        self._native = self._create(trt, with_cache=package.ahead_of_time)
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Put one run into the stream. What it reads and writes is freed in the stream's order."""
@@ -68,10 +68,16 @@ class Context:
             self._store.save_cache(self._cache_name, bytes(self._cache.serialize()))
 
     @property
+    def recordable(self) -> bool:
+        """Whether another run like the last one can be recorded; TensorRT-RTX can say no."""
+        asked = getattr(self._native, "is_stream_capturable", None)
+        return asked is None or bool(asked(self._stream.handle))
+
+    @property
     def _cache_name(self) -> str:
         return f"{self.spec.graph}-{self.spec.key[:16]}-{self._stream.device.arch}.runtime"
 
-    def _create(self, *, with_cache: bool) -> Any:
+    def _create(self, trt: Any, *, with_cache: bool) -> Any:
         if not with_cache:
             return self._engine.create_execution_context()
         config = self._engine.create_runtime_config()
@@ -80,6 +86,10 @@ class Context:
         if kept is not None:
             self._cache.deserialize(kept)  # one of another driver or device is refused, unread
         config.set_runtime_cache(self._cache)
+        # for new shapes kernels are compiled before the first run, not behind later ones: all runs
+        # give the same bits, and what is recorded is what stays
+        strategies = trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         return self._engine.create_execution_context(config)
 
     def _bind(self, name: str, array: DeviceArray) -> DeviceArray:

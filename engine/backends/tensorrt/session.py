@@ -50,6 +50,12 @@ class TensorRTSession(Session):
             self._stream.synchronize()
         return outputs
 
+    @property
+    def recordable(self) -> bool:
+        """Whether runs like the last one can be recorded, on a stream that is shared."""
+        shared = self._options.stream is not None
+        return shared and self._context is not None and self._context.recordable
+
     def close(self) -> None:
         """Give back the device's memory. A second call does nothing."""
         if self._context is not None:

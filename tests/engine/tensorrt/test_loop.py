@@ -68,12 +68,29 @@ def test_every_step_and_frame_is_the_same(
     np.testing.assert_array_equal(stream.clip().frames, other.clip().frames)
 
 
+@pytest.mark.parametrize("records", [True, False])
+def test_recorded_steps_are_the_same(
+    pipe: Pipeline, plain: Pipeline, recorder: Any, records: bool
+) -> None:
+    recorder.records = records
+    options = {**OPTIONS, "steps": 5, "scheduler": "euler"}
+    stream, other = pipe.stream(PROMPT, **options), plain.stream(PROMPT, **options)
+    for step, wanted in zip(stream, other, strict=True):
+        assert step.latents.tobytes() == wanted.latents.tobytes()
+    assert stream.record.recorded_steps == ([2, 3, 4] if records else [])
+    why = "" if records else "the engine of denoiser cannot be recorded"
+    assert stream.record.not_recorded == why
+    assert (other.record.recorded_steps, other.record.not_recorded) == ([], "")
+    np.testing.assert_array_equal(stream.clip().frames, other.clip().frames)
+
+
 def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     options = {**OPTIONS, "steps": 6, "step_cache": 5.0}
     stream, other = pipe.stream(PROMPT, **options), plain.stream(PROMPT, **options)
     for step, wanted in zip(stream, other, strict=True):
         assert step.latents.tobytes() == wanted.latents.tobytes()
     assert stream.record.foretold_steps == other.record.foretold_steps == [3, 4]
+    assert stream.record.not_recorded == "a step cache decides on the host"
 
 
 def test_the_text_encoder_may_stay_on_the_cpu(
@@ -109,8 +126,13 @@ def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: An
     assert recorder.calls.count("synchronize") == 1
     assert all(size <= FEW for size in sizes(recorder, "upload"))
     assert sizes(recorder, "download") == []
-    assert recorder.calls.count("launch guided_step_float32_float32") == 1
+    assert recorder.calls.count("launch guided_step_float32_float32") == 2  # run, and recorded
+    recorder.calls.clear()
     next(stream)
+    assert recorder.calls[-2:] == ["launch graph", "synchronize"]
+    assert all(call.startswith("upload") for call in recorder.calls[:-2])
+    assert all(size <= FEW for size in sizes(recorder, "upload"))
+    assert stream.record.recorded_steps == [2]
     recorder.calls.clear()
     assert stream.clip().frames.shape == (9, 32, 48, 3)
     assert sizes(recorder, "upload") == [FEW, FEW]  # mean and standard deviation of 16 channels
