@@ -15,7 +15,7 @@ from ..lora import Merged, check_loras
 from ..manifest import DENOISERS
 from ..onnx_file import parse
 from ..open import EngineOptions
-from ..session import Tensor, axis_length, check_feeds, on_stream
+from ..session import Tensor, axis_length, check_feeds, on_stream, room
 from .onnxruntime.rewrite import rewrite_for_gpu
 from .onnxruntime.session import CPU, OnnxRuntimeSession, Provider, open_checked, own_content
 
@@ -44,12 +44,17 @@ class CudaSession(OnnxRuntimeSession):
         self._stream, self._shared = stream, options.stream is not None
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self._run_into(feeds, {})
+
+    def _run_into(
+        self, feeds: Mapping[str, Tensor], into: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         axes = check_feeds(self.name, self.inputs, feeds)
         inputs = {name: on_stream(self._stream, feed) for name, feed in feeds.items()}
-        outputs = {
-            name: self._stream.empty([axis_length(axis, axes) for axis in spec.shape], spec.dtype)
-            for name, spec in self.outputs.items()
-        }
+        outputs: dict[str, DeviceArray] = {}
+        for name, spec in self.outputs.items():
+            shape = [axis_length(axis, axes) for axis in spec.shape]
+            outputs[name] = room(self._stream, into, name, shape, spec.dtype)
 
         def run(options: Any) -> None:
             options.add_run_config_entry(ASYNCHRONOUS, "1")

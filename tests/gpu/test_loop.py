@@ -15,6 +15,7 @@ from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.kernels.cuda_array import CudaArray
 from mutoscope.kernels.noise import standard_normal
+from mutoscope.runtime import vae
 from mutoscope.runtime.pipeline import Pipeline
 
 pytestmark = pytest.mark.gpu
@@ -77,6 +78,19 @@ def test_steps_that_are_recorded_give_the_same_bits(
     assert other.record.recorded_steps == []
     for step, wanted in zip(steps, plain, strict=True):
         assert step.latents.tobytes() == wanted.latents.tobytes()
+
+
+def test_a_later_latent_frame_makes_no_array_but_its_frames(
+    pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream: Any = pipe.sessions.stream
+    size = LatentSize.default(pipe.bundle.manifest)
+    shape = (1, pipe.bundle.manifest.latents.channels, 1, size.height, size.width)
+    latents = [stream.upload(standard_normal(seed, shape)) for seed in range(6)]
+    counts, empty = [0], stream.empty
+    monkeypatch.setattr(stream, "empty", lambda *a: counts.append(counts.pop() + 1) or empty(*a))
+    made = [counts[0] for _ in vae.decode(pipe.sessions, latents)]
+    assert np.diff(made)[1:].tolist() == [1] * 4
 
 
 def test_another_thread_can_make_a_clip(pipe: Pipeline) -> None:

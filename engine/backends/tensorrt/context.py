@@ -10,7 +10,7 @@ import numpy as np
 from ....errors import BundleError, MutoscopeError
 from ....kernels.device import DeviceArray, Stream
 from ...manifest import GraphSpec
-from ...session import Tensor, on_stream
+from ...session import Tensor, on_stream, room
 from ...spec import EngineSpec
 from ...store import Engine, EngineStore
 from .package import PACKAGES, Log
@@ -48,7 +48,7 @@ class Context:
         self._cache: Any = None
         self._native = self._create(trt, with_cache=package.ahead_of_time)
 
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def run(self, feeds: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Put one run into the stream. What it reads and writes is freed in the stream's order."""
         inputs = {name: on_stream(self._stream, feed) for name, feed in feeds.items()}
         for name, array in inputs.items():
@@ -57,7 +57,8 @@ class Context:
         outputs: dict[str, Tensor] = {}
         for name in self._outputs:
             shape = tuple(self._native.get_tensor_shape(name))
-            outputs[name] = self._bind(name, self._stream.empty(shape, self._dtypes[name]))
+            array = room(self._stream, into, name, shape, self._dtypes[name])
+            outputs[name] = self._bind(name, array)
         self._check(self._native.execute_async_v3(self._stream.handle))
         return outputs
 

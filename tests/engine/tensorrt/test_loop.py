@@ -18,6 +18,7 @@ from mutoscope.engine.backends.tensorrt.engines import describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import Built
+from mutoscope.runtime import vae
 from mutoscope.runtime.output import Output
 from mutoscope.runtime.pipeline import Pipeline
 
@@ -137,6 +138,29 @@ def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: An
     assert stream.clip().frames.shape == (9, 32, 48, 3)
     assert sizes(recorder, "upload") == [FEW, FEW]  # mean and standard deviation of 16 channels
     assert sizes(recorder, "download") == [frames * 32 * 48 * 3 for frames in (1, 4, 4)]
+
+
+def test_the_vae_s_cache_is_two_sets_of_arrays(
+    pipe: Pipeline, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run gave is what the next one takes, and that writes over what the one before took."""
+    stream, random = recorder.stream, np.random.default_rng(0)
+    latents = [stream.upload(random.normal(size=(1, 16, 1, 4, 6)).astype("f4")) for _ in range(6)]
+    made: list[tuple[int, ...]] = []
+    empty = stream.empty
+    monkeypatch.setattr(stream, "empty", lambda *a: made.append(a[0]) or empty(*a))
+    recorder.calls.clear()
+    places, counts = [], []
+    for _ in vae.decode(pipe.sessions, latents):
+        places.append(dict(recorder.contexts[-1].addresses))
+        counts.append(len(made))
+    given = [[p[n] for n in sorted(p) if n.startswith("cache.")] for p in places]
+    taken = [[p[n] for n in sorted(p) if n.startswith("new_cache.")] for p in places]
+    assert len(taken[0]) > 10
+    assert given[1:] == taken[:-1]
+    assert taken[2:] == [taken[0], given[2], given[3], given[4]]
+    assert np.diff(counts).tolist() == [1 + len(taken[0]), 1, 1, 1, 1]  # the frames alone, then
+    assert not [call for call in recorder.calls if call.startswith(("upload", "download"))]
 
 
 def test_a_file_gets_half_the_bytes_of_rgb(
