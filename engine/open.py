@@ -16,7 +16,14 @@ from .session import Session
 if TYPE_CHECKING:
     from .lora import Lora
 
-BACKENDS = ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "null")
+BACKENDS = (
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-rtx",
+    "tensorrt",
+    "tensorrt-rtx",
+    "null",
+)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,13 @@ pytestmark = pytest.mark.gpu
 PROMPT = "a red circle moves left to right"
 OPTIONS: dict[str, Any] = {"steps": 4, "seed": 5}
 # TensorRT may compute fp32 in TF32, whose mantissa has 10 bits.
-FLOOR_DB = {"onnxruntime-cuda": 50, "tensorrt": 30, "tensorrt-rtx": 30}
-MOST_ERROR = {"onnxruntime-cuda": 1e-4, "tensorrt": 1e-2, "tensorrt-rtx": 1e-2}
+FLOOR_DB = {"onnxruntime-cuda": 50, "onnxruntime-rtx": 30, "tensorrt": 30, "tensorrt-rtx": 30}
+MOST_ERROR = {
+    "onnxruntime-cuda": 1e-4,
+    "onnxruntime-rtx": 1e-2,
+    "tensorrt": 1e-2,
+    "tensorrt-rtx": 1e-2,
+}
 
 
 @pytest.fixture(scope="module", params=GPU_BACKENDS)

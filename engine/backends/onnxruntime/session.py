@@ -21,6 +21,9 @@ CPU = "CPUExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
 """What runs the nodes of a graph, by ONNX Runtime's name, with its options where it has any."""
 
+SetUp = Callable[[Any], None]
+"""What says the same in `SessionOptions` itself, as providers that are plugged in need it."""
+
 FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 
 
@@ -102,7 +105,7 @@ def open_native(
     path: Path,
     options: EngineOptions,
     content: Merged | None = None,
-    providers: Sequence[Provider] = (CPU,),
+    providers: Sequence[Provider] | SetUp = (CPU,),
 ) -> Any:
     """An `onnxruntime.InferenceSession`.
 
@@ -123,6 +126,9 @@ def open_native(
     settings.enable_mem_pattern = False  # its block comes on top of what the arena already holds
     model = _replace(settings, path, content) if content else path
     try:
+        if callable(providers):
+            providers(settings)
+            return onnxruntime.InferenceSession(model, settings)
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))
     except Exception as error:
         raise BundleError(f"ONNX Runtime cannot open {path}: {_one_line(error)}") from error
@@ -134,7 +140,7 @@ def open_checked(
     options: EngineOptions,
     interface: GraphSpec,
     content: Merged | None,
-    providers: Sequence[Provider] = (CPU,),
+    providers: Sequence[Provider] | SetUp = (CPU,),
 ) -> Any:
     """As `open_native`, for a graph of a bundle, which takes and gives what is said."""
     path = bundle.file(bundle.graph(name).file)
