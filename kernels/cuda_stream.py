@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -177,14 +178,21 @@ class CudaStream(Closing):
         self._native.close()
 
     def _recorded(self, work: Callable[[], None]) -> Any:
-        """Cuda-core's builder of the graph of `work`."""
+        """Cuda-core's builder of the graph of `work`.
+
+        What is freed meanwhile would be freed at every launch, so Python collects no garbage.
+        """
         with native_errors("cuStreamBeginCapture"):
             builder = self._native.create_graph_builder().begin_building()
+        collecting = gc.isenabled()
+        gc.disable()
         self._target = builder
         try:
             work()
         finally:
             self._target = self._native
+            if collecting:
+                gc.enable()
             with native_errors("cuStreamEndCapture"):
                 builder.end_building()
         return builder

@@ -13,7 +13,7 @@ from typing import Any
 from ..kernels.device import DeviceArray, Stream
 from ..kernels.ops import Ops
 from ..kernels.surfaces import Surfaces
-from .video.feed import RGB, Feed
+from .video.feed import Feed
 
 AHEAD = 1
 """How many latent frames the GPU is ahead of what is given."""
@@ -49,8 +49,9 @@ def pictures(stream: Stream, decoded: Iterable[DeviceArray], feed: Feed) -> Iter
 
 def _convert(ops: Ops, frames: DeviceArray, feed: Feed) -> DeviceArray:
     _, _, count, height, width = frames.shape
-    codes = ops.stream.empty((count, *feed.shape(height, width)), "uint8")
-    (ops.to_rgb8 if feed == RGB else ops.to_nv12)(frames, codes)
+    codes = ops.stream.empty((count, *feed.shape(height, width)), feed.dtype)
+    makers = {"rgb24": ops.to_rgb8, "nv12": ops.to_nv12, "p010le": ops.to_p010}
+    makers[feed.layout](frames, codes)
     return codes
 
 

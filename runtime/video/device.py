@@ -16,7 +16,7 @@ from .spec import ClipSpec
 
 
 class DevicePictures:
-    """Makes FFmpeg's pictures of NV12 codes, where they lie."""
+    """Makes FFmpeg's pictures of NV12 or P010 codes, where they lie."""
 
     def __init__(self, device: Device, layout: str) -> None:
         self._device, self._layout = device, layout
@@ -35,7 +35,7 @@ class DevicePictures:
 def failure(encoder: Encoder, spec: ClipSpec, feed: Feed, stream: Stream) -> str | None:
     """Encode one picture from the GPU's memory: why that fails, or `None`."""
     try:
-        codes = stream.allocate(feed.shape(spec.height, spec.width), "uint8")
+        codes = stream.allocate(feed.shape(spec.height, spec.width), feed.dtype)
         picture = DevicePictures(stream.device, feed.layout)(codes)
         context = encoder.context(spec)
         context.pix_fmt = picture.format.name

@@ -18,7 +18,7 @@ class Feed:
 
     Attributes:
         layout: `rgb24`: uint8 (height, width, 3); `nv12`: uint8 (height / 2 * 3, width), sides
-            rounded up to even ones: `kernels.yuv.to_nv12`.
+            rounded up to even ones: `kernels.yuv.to_nv12`; `p010le`: uint16, likewise.
         device: the GPU in whose memory they stay; `None` is the host's.
     """
 
@@ -29,6 +29,11 @@ class Feed:
     def label(self) -> str:
         """What a record calls it."""
         return self.layout if self.device is None else f"{self.layout} in GPU memory"
+
+    @property
+    def dtype(self) -> str:
+        """Of its codes."""
+        return "uint16" if self.layout == "p010le" else "uint8"
 
     def shape(self, height: int, width: int) -> tuple[int, ...]:
         """Of one picture of frames of that size."""
@@ -48,7 +53,7 @@ def choose_feed(encoder: Encoder, spec: ClipSpec, stream: Stream | None) -> Feed
     """
     if stream is None or not encoder.subsampled:
         return RGB
-    brought = Feed("nv12")
+    brought = Feed("p010le" if spec.depth == 10 else "nv12")
     if not encoder.reads_gpu_memory:
         return brought
     from .device import failure

@@ -104,9 +104,9 @@ class FolderSink:
 def _pictures(encoder: Encoder, spec: ClipSpec, feed: Feed) -> Callable[[Any], av.VideoFrame]:
     """What makes FFmpeg's pictures of what is fed."""
     if feed == RGB:
-        return YuvConverter(spec.width, spec.height, encoder.pix_fmt)
+        return YuvConverter(spec.width, spec.height, encoder.layout(spec))
     if feed.device is None:
-        return HostPictures(encoder.pix_fmt)
+        return HostPictures(encoder.layout(spec))
     from .device import DevicePictures
 
     return DevicePictures(feed.device, feed.layout)

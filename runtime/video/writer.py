@@ -42,6 +42,7 @@ def open_writer(
     encoder: str = "auto",
     codec: str | None = None,
     quality: int | None = None,
+    depth: int = 8,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> ClipWriter:
@@ -57,6 +58,7 @@ def open_writer(
         encoder: "auto" (hardware where it works, else software), "software" or FFmpeg's name.
         codec: h264, hevc or av1 in .mp4 and .mkv, vp9 or av1 in .webm; by default the first.
         quality: 0 to 100, 75 by default; GIF and PNG have none.
+        depth: bits of a channel, 8, or 10 with hevc and av1.
         metadata: tags of the file, such as title and comment. GIF has no place for them.
         overwrite: replace what has the name.
 
@@ -64,9 +66,8 @@ def open_writer(
         UserError: one of these cannot be.
     """
     format_ = format_of(path)
-    spec = ClipSpec.checked(
-        width=width, height=height, fps=fps, frames=frames, quality=quality, metadata=metadata
-    )
+    size = {"width": width, "height": height, "frames": frames, "depth": depth}
+    spec = ClipSpec.checked(**size, fps=fps, quality=quality, metadata=metadata)
     _check_fits(format_, spec, quality)
     kind = OutputFolder if format_ is FOLDER else OutputFile
     output = kind(Path(path), overwrite=overwrite)
@@ -210,9 +211,9 @@ class ClipWriter:
     def _check(self, frame: Any) -> None:
         self._check_cancelled()
         expected = self.feed.shape(self.spec.height, self.spec.width)
-        if frame.shape != expected or str(frame.dtype) != "uint8":
+        if frame.shape != expected or str(frame.dtype) != self.feed.dtype:
             raise MutoscopeError(
-                f"a frame is uint8 {expected}, this one is {frame.dtype} {frame.shape}"
+                f"a frame is {self.feed.dtype} {expected}, this one is {frame.dtype} {frame.shape}"
             )
         if self._count == self.spec.frames:
             raise MutoscopeError(f"more than the {self.spec.frames} frames announced")

@@ -39,9 +39,12 @@ def decoded(stream: Any, frames: np.ndarray[Any, Any]) -> Iterator[Any]:
         yield stream.upload(np.ascontiguousarray(values[:, :, start : start + 4]))
 
 
-def write(path: Path, encoder: str, stream: Any, frames: np.ndarray[Any, Any]) -> str:
+def write(
+    path: Path, encoder: str, stream: Any, frames: np.ndarray[Any, Any], depth: int = 8
+) -> str:
     height, width = SIZE
-    writer = open_writer(path, width=width, height=height, frames=FRAMES, fps=16, encoder=encoder)
+    settings: Any = {"encoder": encoder, "depth": depth, "fps": 16, "frames": FRAMES}
+    writer = open_writer(path, width=width, height=height, **settings)
     feed = writer.feed_from(stream)
     with writer:
         for piece in pictures(stream, decoded(stream, frames), feed):
@@ -50,14 +53,25 @@ def write(path: Path, encoder: str, stream: Any, frames: np.ndarray[Any, Any]) -
     return feed.label
 
 
-@pytest.mark.parametrize("encoder", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
-def test_nvenc_reads_the_gpu_s_memory(stream: Any, tmp_path: Path, encoder: str) -> None:
+@pytest.mark.parametrize(
+    ("encoder", "depth", "layout"),
+    [
+        ("h264_nvenc", 8, "nv12"),
+        ("hevc_nvenc", 8, "nv12"),
+        ("hevc_nvenc", 10, "p010le"),
+        ("av1_nvenc", 8, "nv12"),
+        ("av1_nvenc", 10, "p010le"),
+    ],
+)
+def test_nvenc_reads_the_gpu_s_memory(
+    stream: Any, tmp_path: Path, encoder: str, depth: int, layout: str
+) -> None:
     frames = clip()
     try:
-        label = write(tmp_path / "c.mp4", encoder, stream, frames)
+        label = write(tmp_path / "c.mp4", encoder, stream, frames, depth)
     except UserError as error:
         pytest.skip(str(error))
-    assert label == "nv12 in GPU memory"
+    assert label == f"{layout} in GPU memory"
     got = read_frames(tmp_path / "c.mp4").astype(float)
     assert got.shape == frames.shape
     errors = ((got - frames) ** 2).mean(axis=(1, 2, 3))

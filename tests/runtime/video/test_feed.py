@@ -16,9 +16,9 @@ import pytest
 from cpu_device import CpuStream
 from mutoscope.kernels.frames import from_rgb8
 from mutoscope.kernels.surfaces import Surfaces
-from mutoscope.kernels.yuv import to_nv12
+from mutoscope.kernels.yuv import to_nv12, to_p010
 from mutoscope.runtime.device_pictures import pictures
-from mutoscope.runtime.video import ClipWriter, selection
+from mutoscope.runtime.video import ClipWriter, probe, selection
 from mutoscope.runtime.video.colour import YuvConverter
 from mutoscope.runtime.video.encoders import ENCODERS, HARDWARE, SOFTWARE
 from mutoscope.runtime.video.feed import RGB, Feed
@@ -105,6 +105,34 @@ def test_a_file_has_the_codes_that_the_gpu_made(
     monkeypatch.setattr(YuvConverter, "__call__", with_codes)
     wanted = write(writer(tmp_path / f"w{name}", clip, codec=codec), None, clip)
     assert got == wanted
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "p010le"])
+def test_ten_bits_are_the_gpu_s(
+    tmp_path: Path, clip: Any, writer: Writer, cpu_stream: CpuStream, codec: str, pix_fmt: str
+) -> None:
+    """Each encoder gets the codes of `to_p010`, in the layout that it takes."""
+    opened = writer(tmp_path / "c.mp4", clip, codec=codec, depth=10)
+    assert opened.feed_from(cpu_stream) == Feed("p010le")
+    seen: list[Any] = []
+    make = HostPictures(pix_fmt)
+    pieces = list(pictures(cpu_stream, map(cpu_stream.upload, floats(clip)), opened.feed))
+    for piece, values in zip(pieces, floats(clip), strict=True):
+        np.testing.assert_array_equal(piece, to_p010(values))
+        seen += [make(codes) for codes in piece]
+    wanted = YuvConverter(96, 64, pix_fmt)(clip[0])
+    assert (seen[0].format.name, seen[0].width, seen[0].height) == (pix_fmt, 96, 64)
+    bits = 6 if pix_fmt == "p010le" else 0
+    for got, plane in zip(seen[0].planes, wanted.planes, strict=True):
+        ours, theirs = (
+            np.frombuffer(p, np.uint16).reshape(p.height, -1)[:, : got.line_size // 2].astype(int)
+            for p in (got, plane)
+        )
+        width = min(ours.shape[1], theirs.shape[1])
+        assert np.abs((ours[:, :width] >> bits) - (theirs[:, :width] >> bits)).max() <= 1
+    write(writer(tmp_path / "d.mp4", clip, codec=codec, depth=10), cpu_stream, clip)
+    assert probe(tmp_path / "d.mp4").pix_fmt == "yuv420p10le"
 
 
 @pytest.mark.parametrize("pix_fmt", ["nv12", "yuv420p"])
