@@ -20,11 +20,15 @@ class Surfaces:
     """As many arrays outside of the pool as are in use at once.
 
     Registering memory takes a video encoder longer than encoding a frame, and it cannot register
-    the pool's (nvEncRegisterResource fails on what cuMemAllocAsync gave).
+    the pool's (nvEncRegisterResource fails on what cuMemAllocAsync gave). They have to outlive what
+    they are registered with.
+
+    Attributes:
+        stream: that writes to them.
     """
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        self.stream = stream
         self._loans: list[tuple[DeviceArray, weakref.ref[_Loan]]] = []
 
     def take(self, shape: Sequence[int], dtype: str) -> DeviceArray:
@@ -34,7 +38,7 @@ class Surfaces:
             if loan() is None and (surface.shape, surface.dtype) == wanted:
                 del self._loans[index]
                 return self._lend(surface)
-        return self._lend(self._stream.allocate(*wanted))
+        return self._lend(self.stream.allocate(*wanted))
 
     def _lend(self, surface: DeviceArray) -> DeviceArray:
         loan = _Loan(surface)

@@ -31,16 +31,16 @@ def pictures(stream: Stream, decoded: Iterable[DeviceArray], feed: Feed) -> Iter
         As many pictures as frames: an array on the host, or a list of arrays on the device, where
         one is used again when nothing refers to it.
     """
-    ops, surfaces = Ops(stream), Surfaces(stream)
+    ops = Ops(stream)
     with stream.device.stream() as aside:
         begun: deque[Callable[[], Any]] = deque()
         for frames in decoded:
             codes = _convert(ops, frames, feed)
-            if feed.device is None:
+            if feed.surfaces is None:
                 aside.wait(stream.record())
                 begun.append(aside.fetch(codes))
             else:
-                begun.append(_leave(stream, surfaces, codes))
+                begun.append(_leave(stream, feed.surfaces, codes))
             if len(begun) > AHEAD:
                 yield begun.popleft()()
         while begun:

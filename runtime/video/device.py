@@ -8,7 +8,7 @@ from __future__ import annotations
 import av
 from av.video.frame import CudaContext
 
-from ...kernels.device import Device, DeviceArray, Stream
+from ...kernels.device import Device, DeviceArray
 from .encoders import Encoder
 from .failures import reason
 from .feed import Feed
@@ -32,11 +32,13 @@ class DevicePictures:
         return av.VideoFrame.from_dlpack(planes, format=self._layout, cuda_context=self._context)
 
 
-def failure(encoder: Encoder, spec: ClipSpec, feed: Feed, stream: Stream) -> str | None:
+def failure(encoder: Encoder, spec: ClipSpec, feed: Feed) -> str | None:
     """Encode one picture from the GPU's memory: why that fails, or `None`."""
+    assert feed.surfaces is not None
     try:
-        codes = stream.allocate(feed.shape(spec.height, spec.width), feed.dtype)
-        picture = DevicePictures(stream.device, feed.layout)(codes)
+        codes = feed.surfaces.take(feed.shape(spec.height, spec.width), feed.dtype)
+        picture = DevicePictures(feed.surfaces.stream.device, feed.layout)(codes)
+        picture.pts = 0
         context = encoder.context(spec)
         context.pix_fmt = picture.format.name
         packets = [*context.encode(picture), *context.encode(None)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from ...kernels.device import Device, Stream
+from ...kernels.device import Stream
+from ...kernels.surfaces import Surfaces
 from .encoders import Encoder
 from .spec import ClipSpec
 
@@ -19,16 +20,16 @@ class Feed:
     Attributes:
         layout: `rgb24`: uint8 (height, width, 3); `nv12`: uint8 (height / 2 * 3, width), sides
             rounded up to even ones: `kernels.yuv.to_nv12`; `p010le`: uint16, likewise.
-        device: the GPU in whose memory they stay; `None` is the host's.
+        surfaces: of the GPU in whose memory they stay; `None`: they lie on the host.
     """
 
     layout: str
-    device: Device | None = None
+    surfaces: Surfaces | None = None
 
     @property
     def label(self) -> str:
         """What a record calls it."""
-        return self.layout if self.device is None else f"{self.layout} in GPU memory"
+        return self.layout if self.surfaces is None else f"{self.layout} in GPU memory"
 
     @property
     def dtype(self) -> str:
@@ -53,17 +54,18 @@ def choose_feed(encoder: Encoder, spec: ClipSpec, stream: Stream | None) -> Feed
     """
     if stream is None or not encoder.subsampled:
         return RGB
-    brought = Feed("p010le" if spec.depth == 10 else "nv12")
+    layout = "p010le" if spec.depth == 10 else "nv12"
     if not encoder.reads_gpu_memory:
-        return brought
+        return Feed(layout)
     from .device import failure
 
-    problem = failure(encoder, spec, brought, stream)
+    there = Feed(layout, Surfaces(stream))
+    problem = failure(encoder, spec, there)
     if problem is None:
-        return Feed(brought.layout, stream.device)
+        return there
     log.info(
         "%s cannot read frames in GPU memory here (%s); they go through the host",
         encoder.name,
         problem,
     )
-    return brought
+    return Feed(layout)

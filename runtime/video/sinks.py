@@ -38,7 +38,7 @@ class VideoSink:
     def __init__(
         self, path: Path, format_: Format, encoder: Encoder, spec: ClipSpec, feed: Feed
     ) -> None:
-        on_device = feed.device is not None
+        on_device = feed.surfaces is not None
         self._file = VideoFile(path, format_, encoder, spec, by_picture=on_device)
         self._picture = _pictures(encoder, spec, feed)
 
@@ -105,8 +105,8 @@ def _pictures(encoder: Encoder, spec: ClipSpec, feed: Feed) -> Callable[[Any], a
     """What makes FFmpeg's pictures of what is fed."""
     if feed == RGB:
         return YuvConverter(spec.width, spec.height, encoder.layout(spec))
-    if feed.device is None:
+    if feed.surfaces is None:
         return HostPictures(encoder.layout(spec))
     from .device import DevicePictures
 
-    return DevicePictures(feed.device, feed.layout)
+    return DevicePictures(feed.surfaces.stream.device, feed.layout)
