@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..kernels.device import Stream
 from ..runtime.conditioning import Conditioning
 
-GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx")
+GPU_BACKENDS = ("onnxruntime-cuda", "onnxruntime-rtx", "tensorrt", "tensorrt-rtx")
 GB = 2**30
 REPETITIONS = 10
 

@@ -75,7 +75,8 @@ def measure(backend: str, request: dict[str, Any]) -> tuple[NDArray[np.uint8], d
     Returns:
         uint8 (frames, height, width, 3); then medians of three clips after one: seconds in all, of
         denoising and of decoding; milliseconds of a step, of its denoiser runs alone, and what is
-        left of it: kernels, and the host's share; memory in GB (2^30 bytes).
+        left of it: kernels, and the host's share; how many steps of a clip were launched as one
+        CUDA graph; memory in GB (2^30 bytes).
 
     Raises:
         UserError: what the backend needs is not here.
@@ -102,6 +103,7 @@ def measure(backend: str, request: dict[str, Any]) -> tuple[NDArray[np.uint8], d
         "step_ms": round(step, 4),
         "denoiser_ms": run,
         "rest_of_step_ms": round(step - run, 4),
+        "recorded_steps": len(clips[-1].record.recorded_steps),
         **({"memory_gb": round(used / GB, 3)} if used is not None else {}),
         "host_peak_memory_gb": round(peak_memory_mb() / 1024, 3),
     }

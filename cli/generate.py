@@ -42,6 +42,7 @@ from .progress import Progress
     help="auto (hardware where it works), software, or FFmpeg's name, e.g. h264_nvenc.",
 )
 @click.option("--quality", type=int, help="Of the encoding, 0 to 100.")
+@click.option("--depth", type=int, default=8, help="Bits of a channel: 8, or 10 (hevc, av1).")
 @click.option("--preview", metavar="PNG", help="Rewritten after each step: the clip so far.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--no-metadata", is_flag=True, help="No prompt in the file, no record beside it.")
@@ -53,6 +54,7 @@ def command(prompt: str, **options: Any) -> None:
         codec=options.pop("codec"),
         encoder=options.pop("encoder"),
         quality=options.pop("quality"),
+        depth=options.pop("depth"),
         overwrite=options.pop("overwrite"),
         metadata=not options.pop("no_metadata"),
     )

@@ -22,7 +22,14 @@ STREAMING = ("tensorrt", "tensorrt-rtx")
 INT8_ATTENTION = ("tensorrt-rtx",)
 """Backends that have a plugin for it."""
 
-BACKENDS = ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx", "null")
+BACKENDS = (
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-rtx",
+    "tensorrt",
+    "tensorrt-rtx",
+    "null",
+)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,20 @@ def profile(
         raise MutoscopeError(f"{name} has an axis {error}, which no profile is known for") from None
 
 
+def profile_around(manifest: Manifest, name: str, axes: dict[str, int]) -> Profile:
+    """The profile of a clip whose graph has axes of these lengths, which are its usual ones."""
+    size = LatentSize.default(manifest)
+    clip = LatentSize(
+        axes.get("latent_frames", size.frames),
+        axes.get("latent_height", size.height),
+        axes.get("latent_width", size.width),
+    )
+    return {
+        axis: (min(low, axes[axis]), axes[axis], max(high, axes[axis]))
+        for axis, (low, _, high) in profile(manifest, name, [clip]).items()
+    }
+
+
 def named_axes(graph: GraphSpec) -> set[str]:
     """The names of a graph's dynamic axes; `8*height` is `height`."""
     axes = (axis for tensor in graph.inputs for axis in tensor.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,18 +35,36 @@ class Session(Closing):
         self.inputs = {spec.name: spec for spec in graph.inputs}
         self.outputs = {spec.name: spec for spec in graph.outputs}
 
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Tensor], into: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Run once. Feeds and results go by name; results stay where the backend computed them.
+
+        Args:
+            feeds: what the graph wants.
+            into: results of an earlier run that nobody reads any more: on a device, those of the
+                same name and shape are written over instead of new ones made.
 
         Raises:
             MutoscopeError: an input is missing or unknown, has the wrong dtype or shape, or the
                 engine failed.
         """
         check_feeds(self.name, self.inputs, feeds)
-        return self._run(feeds)
+        return self._run_into(feeds, into) if into else self._run(feeds)
+
+    @property
+    def recordable(self) -> bool:
+        """Whether runs like the last one can be recorded: `kernels.device.Stream.capture`."""
+        return False
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+    def _run_into(
+        self, feeds: Mapping[str, Tensor], into: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """As `_run`, where results are lent by the engine or belong to the host."""
+        return self._run(feeds)
 
 
 def check_feeds(
@@ -76,6 +94,17 @@ def check_feeds(
 def on_stream(stream: Stream, tensor: Tensor) -> DeviceArray:
     """The tensor itself where it is on the device, else a copy."""
     return stream.upload(tensor) if isinstance(tensor, np.ndarray) else tensor
+
+
+def room(
+    stream: Stream, into: Mapping[str, Tensor], name: str, shape: Sequence[int], dtype: str
+) -> DeviceArray:
+    """The array that a result is written to: an earlier one if it fits, else a new one."""
+    array = into.get(name)
+    if array is None or isinstance(array, np.ndarray):
+        return stream.empty(shape, dtype)
+    fits = (array.shape, array.dtype) == (tuple(shape), dtype)
+    return array if fits else stream.empty(shape, dtype)
 
 
 def axis_length(axis: int | str, axes: Mapping[str, int]) -> int:

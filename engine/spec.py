@@ -57,10 +57,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def covers(self, axes: dict[str, int]) -> bool:
         """Whether the engine takes inputs whose named axes have these lengths."""
-        return all(
-            shortest <= axes[name] <= greatest
-            for name, (shortest, _, greatest) in self.profile.items()
-        )
+        return covers(self.profile, axes)
 
 
 class EngineRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +89,11 @@ class EngineRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     plan: FileSpec
     listing: FileSpec
     hmac: str = ""
+
+
+def covers(profile: Profile, axes: dict[str, int]) -> bool:
+    """Whether a profile has these lengths in it."""
+    return all(low <= axes[name] <= high for name, (low, _, high) in profile.items())
 
 
 def source_hash(bundle: Bundle, name: str) -> str:

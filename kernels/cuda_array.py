@@ -52,6 +52,10 @@ class CudaArray:
         """As many items along other axes, where they lie."""
         return replace(self, shape=shape)
 
+    def kept_by(self, owner: object) -> CudaArray:
+        """The same memory; whatever refers to it, in other libraries too, refers to `owner`."""
+        return replace(self, owner=owner)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("an array in device memory is not read without a copy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import MissingExtraError, MutoscopeError
@@ -73,6 +75,13 @@ class CudaDevice:
         """Make it the calling thread's; a stream's own methods do."""
         with native_errors("cuCtxSetCurrent"):
             self.native.set_current()
+
+    @contextmanager
+    def calling(self, call: str) -> Iterator[None]:
+        """A call on it, under its name."""
+        self.set_current()
+        with native_errors(call):
+            yield
 
     def stream(self) -> CudaStream:
         """A new stream."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,43 +14,17 @@ from numpy.typing import NDArray
 from ..closing import Closing
 from ..errors import MutoscopeError
 from .cuda_array import CudaArray, adopt
+from .cuda_events import CudaEvent, CudaGraph
 from .device import DTYPES, Argument, DeviceArray, Event, Graph
+from .memory import DeviceMemory, PinnedMemory
 from .native import call_driver, import_cuda, let_wait, native_errors
+from .recording import Rehearsal
 
 if TYPE_CHECKING:
     from .cuda_core import CudaDevice
 
 THREADS = 256
-
-
-@dataclass(frozen=True)
-class CudaEvent:
-    """A point in a stream's work."""
-
-    native: Any
-
-    def synchronize(self) -> None:
-        """Wait until the work before it is done."""
-        with native_errors("cuEventSynchronize"):
-            self.native.sync()
-
-    def milliseconds_since(self, earlier: Self) -> float:
-        """The time on the device between two events that have passed."""
-        with native_errors("cuEventElapsedTime"):
-            return float(self.native - earlier.native)
-
-
-@dataclass(frozen=True)
-class CudaGraph:
-    """Work that was recorded once and is launched as a whole."""
-
-    native: Any
-    stream: Any
-
-    def launch(self) -> None:
-        """Put it into the stream that it was recorded on."""
-        with native_errors("cuGraphLaunch"):
-            self.native.launch(self.stream)
+ON_DEVICE = "cuMemcpyDtoDAsync"
 
 
 class CudaStream(Closing):
@@ -63,6 +36,8 @@ class CudaStream(Closing):
         # While a graph is recorded, what is put into the stream goes there.
         self._target = native
         self._waiter = ThreadPoolExecutor(1, "wait", device.set_current)
+        self._rehearsal: Rehearsal[CudaArray] | None = None
+        self._pinned: dict[int, list[PinnedMemory]] = {}
 
     @property
     def handle(self) -> int:
@@ -72,10 +47,21 @@ class CudaStream(Closing):
     def empty(self, shape: Sequence[int], dtype: str) -> CudaArray:
         """An array from the device's pool; its memory goes back when nothing refers to it."""
         shape = tuple(shape)
+        if self._rehearsal is None:
+            return self._from_pool(shape, dtype)
+        return self._rehearsal.array(shape, dtype, lambda: self._from_pool(shape, dtype))
+
+    def _from_pool(self, shape: tuple[int, ...], dtype: str) -> CudaArray:
         size = max(1, math.prod(shape) * DTYPES[dtype].itemsize)
-        with self._calling(f"cuMemAllocFromPoolAsync({size} bytes)"):
+        with self.device.calling(f"cuMemAllocFromPoolAsync({size} bytes)"):
             buffer = self.device.native.allocate(size, stream=self._native)
             return CudaArray(buffer, int(buffer.handle), shape, dtype, self)
+
+    def allocate(self, shape: Sequence[int], dtype: str) -> CudaArray:
+        """An array outside of the pool, slow to make; video encoders can register no other."""
+        shape = tuple(shape)
+        memory = DeviceMemory(self.device.calling, math.prod(shape) * DTYPES[dtype].itemsize)
+        return CudaArray(memory, memory.pointer, shape, dtype, self)
 
     def adopt(self, foreign: Any) -> CudaArray:
         """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
@@ -101,6 +87,23 @@ class CudaStream(Closing):
         self.synchronize()
         return values
 
+    def fetch(self, array: DeviceArray) -> Callable[[], NDArray[Any]]:
+        """Begin a copy to the host; what it gives waits for that alone, and returns it."""
+        dtype = DTYPES[array.dtype]
+        size = math.prod(array.shape) * dtype.itemsize
+        free = self._pinned.setdefault(size, [])
+        memory = free.pop() if free else PinnedMemory(self.device.calling, size)
+        self._copy("cuMemcpyDtoHAsync", memory.pointer, array.pointer, size)
+        copied = self.record()
+
+        def finish() -> NDArray[Any]:
+            copied.synchronize()
+            values = memory.values(array.shape, dtype)
+            free.append(memory)
+            return values
+
+        return finish
+
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of one shape and dtype.
 
@@ -110,7 +113,7 @@ class CudaStream(Closing):
         if (source.shape, source.dtype) != (target.shape, target.dtype):
             raise MutoscopeError("arrays of one shape and dtype are copied")
         size = math.prod(source.shape) * DTYPES[source.dtype].itemsize
-        self._copy("cuMemcpyDtoDAsync", target.pointer, source.pointer, size)
+        self._copy(ON_DEVICE, target.pointer, source.pointer, size)
 
     def launch(
         self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
@@ -126,13 +129,14 @@ class CudaStream(Closing):
     def record(self) -> CudaEvent:
         """Mark this point."""
         core = import_cuda("core")
-        with self._calling("cuEventRecord"):
-            return CudaEvent(self._native.record(options=core.EventOptions(timing_enabled=True)))
+        with self.device.calling("cuEventRecord"):
+            options = core.EventOptions(timing_enabled=True)
+            return CudaEvent(self._native.record(options=options), self._waiter)
 
     def wait(self, event: Event) -> None:
         """Let what follows wait for an event of another stream."""
         assert isinstance(event, CudaEvent)
-        with self._calling("cuStreamWaitEvent"):
+        with self.device.calling("cuStreamWaitEvent"):
             self._native.wait(event.native)
 
     def lead(self, follower: int) -> None:
@@ -141,18 +145,24 @@ class CudaStream(Closing):
         let_wait(follower, self.handle)
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """Record what `work` puts into this stream, without running it; it allocates nothing."""
-        with native_errors("cuStreamBeginCapture"):
-            builder = self._native.create_graph_builder().begin_building()
-        self._target = builder
+        """Run `work`, then record what it puts into this stream.
+
+        What it allocates is the same both times, and lives as long as the graph.
+
+        Raises:
+            MutoscopeError: it cannot be recorded: it waits, copies to or from the host, or does not
+                do the same twice.
+        """
+        self._rehearsal = Rehearsal()
         try:
             work()
+            self._rehearsal.repeat()
+            builder = self._recorded(work)
+            arrays = self._rehearsal.arrays
         finally:
-            self._target = self._native
-            with native_errors("cuStreamEndCapture"):
-                builder.end_building()
+            self._rehearsal = None
         with native_errors("cuGraphInstantiate"):
-            return CudaGraph(builder.complete(), self._native)
+            return CudaGraph(builder.complete(), self._native, arrays)
 
     def synchronize(self) -> None:
         """Wait until all is done, in a thread, so that Ctrl-C is heard."""
@@ -162,18 +172,37 @@ class CudaStream(Closing):
     def close(self) -> None:
         """Give the stream back."""
         self._waiter.shutdown(wait=False)
+        self._pinned.clear()
         self._native.close()
+
+    def _recorded(self, work: Callable[[], None]) -> Any:
+        """Cuda-core's builder of the graph of `work`.
+
+        What is freed meanwhile would be freed at every launch, so Python collects no garbage.
+        """
+        with native_errors("cuStreamBeginCapture"):
+            builder = self._native.create_graph_builder().begin_building()
+        collecting = gc.isenabled()
+        gc.disable()
+        self._target = builder
+        try:
+            work()
+        finally:
+            self._target = self._native
+            if collecting:
+                gc.enable()
+            with native_errors("cuStreamEndCapture"):
+                builder.end_building()
+        return builder
 
     def _copy(self, call: str, target: int, source: int, size: int) -> None:
         """One of the driver's copies. From the host's memory it returns once that is read."""
+        if self._target is not self._native and call != ON_DEVICE:
+            raise MutoscopeError(f"{call}: what passes through the host cannot be recorded")
         if not size:
             return
         self.device.set_current()
         call_driver(call, target, source, size, self.handle)
-
-    def _calling(self, call: str) -> AbstractContextManager[None]:
-        self.device.set_current()
-        return native_errors(call)
 
 
 def _native_argument(argument: Argument) -> Any:

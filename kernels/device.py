@@ -47,6 +47,9 @@ class DeviceArray(Protocol):
     def reshape(self, shape: tuple[int, ...]) -> Self:
         """As many items along other axes, where they lie."""
 
+    def kept_by(self, owner: object) -> Self:
+        """The same memory; whatever refers to it, in other libraries too, refers to `owner`."""
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
 
 
@@ -84,6 +87,9 @@ class Stream(Protocol):
     def empty(self, shape: Sequence[int], dtype: str) -> DeviceArray:
         """An array from the device's pool; its memory goes back when nothing refers to it."""
 
+    def allocate(self, shape: Sequence[int], dtype: str) -> DeviceArray:
+        """An array outside of the pool, slow to make; video encoders can register no other."""
+
     def adopt(self, foreign: Any) -> DeviceArray:
         """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
 
@@ -95,6 +101,9 @@ class Stream(Protocol):
 
     def download(self, array: DeviceArray) -> NDArray[Any]:
         """A copy on the host; waits for the stream."""
+
+    def fetch(self, array: DeviceArray) -> Callable[[], NDArray[Any]]:
+        """Begin a copy to the host; what it gives waits for that alone, and returns it."""
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of as many bytes."""
@@ -114,7 +123,14 @@ class Stream(Protocol):
         """Let what follows in another library's `CUstream` wait for what is in this one."""
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """Record what `work` puts into this stream, without running it; it allocates nothing."""
+        """Run `work`, then record what it puts into this stream.
+
+        What it allocates is the same both times, and lives as long as the graph.
+
+        Raises:
+            MutoscopeError: it cannot be recorded: it waits, copies to or from the host, or does not
+                do the same twice.
+        """
 
     def synchronize(self) -> None:
         """Wait until all is done; Ctrl-C is heard meanwhile."""

@@ -6,10 +6,12 @@ other takes) and recorded graphs (the driver's own calls, which the compiler's c
 
 from __future__ import annotations
 
+import gc
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +22,7 @@ from ..closing import Closing
 from ..errors import MutoscopeError
 from .cuda_array import CudaArray, adopt
 from .device import DTYPES, Argument, DeviceArray, Event
+from .memory import DeviceMemory, PinnedMemory
 from .native import call_driver, import_cuda, let_wait
 from .pycuda_driver import (
     Allocation,
@@ -29,6 +32,7 @@ from .pycuda_driver import (
     import_driver,
     import_tools,
 )
+from .recording import Rehearsal
 
 if TYPE_CHECKING:
     from .pycuda_device import PyCudaDevice
@@ -58,8 +62,9 @@ class PyCudaEvent:
 class PyCudaGraph:
     """Work that was recorded once and is launched as a whole."""
 
-    def __init__(self, stream: PyCudaStream, instance: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: PyCudaStream, instance: Any, arrays: Sequence[CudaArray]) -> None:
+        """Take the driver's graph, and the arrays whose addresses are in it."""
+        self._stream, self._arrays = stream, arrays
         self._instance = instance
         weakref.finalize(self, _call, stream.device, "cuGraphExecDestroy", instance)
 
@@ -81,6 +86,9 @@ class PyCudaStream(Closing):
         with device.calling("cuStreamCreate"):
             self._natives = [self._driver.Stream()]
             self._pool = import_tools().DeviceMemoryPool()
+        self._rehearsal: Rehearsal[CudaArray] | None = None
+        self._recording = False
+        self._pinned: dict[int, list[PinnedMemory]] = {}
         self._give_back = weakref.finalize(self, _close, device, self._natives, self._pool)
 
     @property
@@ -102,10 +110,22 @@ class PyCudaStream(Closing):
     def empty(self, shape: Sequence[int], dtype: str) -> CudaArray:
         """An array from the stream's pool; its memory goes back when nothing refers to it."""
         shape = tuple(shape)
+        if self._rehearsal is None:
+            return self._from_pool(shape, dtype)
+        return self._rehearsal.array(shape, dtype, lambda: self._from_pool(shape, dtype))
+
+    def _from_pool(self, shape: tuple[int, ...], dtype: str) -> CudaArray:
         size = max(1, math.prod(shape) * DTYPES[dtype].itemsize)
         with self.device.calling(f"DeviceMemoryPool.allocate({size} bytes)"):
             allocation = self._pool.allocate(size)
         return CudaArray(_Memory(self.device, allocation), int(allocation), shape, dtype, self)
+
+    def allocate(self, shape: Sequence[int], dtype: str) -> CudaArray:
+        """An array outside of the pool, slow to make; video encoders can register no other."""
+        shape = tuple(shape)
+        size = math.prod(shape) * DTYPES[dtype].itemsize
+        memory = DeviceMemory(self.device.calling, size)
+        return CudaArray(memory, memory.pointer, shape, dtype, self)
 
     def adopt(self, foreign: Any) -> CudaArray:
         """Another library's array, by DLPack or `__cuda_array_interface__`, without a copy.
@@ -121,7 +141,7 @@ class PyCudaStream(Closing):
         values = np.ascontiguousarray(values)
         array = self.empty(values.shape, dtype or values.dtype.name)
         if values.nbytes:
-            with self.device.calling("cuMemcpyHtoDAsync"):
+            with self._through_the_host("cuMemcpyHtoDAsync"):
                 self._driver.memcpy_htod_async(array.pointer, values, self.native)
         return array
 
@@ -130,10 +150,29 @@ class PyCudaStream(Closing):
         values = np.empty(array.shape, DTYPES[array.dtype])
         self.synchronize()  # the copy itself would wait too, deaf to Ctrl-C
         if values.nbytes:
-            with self.device.calling("cuMemcpyDtoHAsync"):
+            with self._through_the_host("cuMemcpyDtoHAsync"):
                 self._driver.memcpy_dtoh_async(values, array.pointer, self.native)
             self.synchronize()
         return values
+
+    def fetch(self, array: DeviceArray) -> Callable[[], NDArray[Any]]:
+        """Begin a copy to the host; what it gives waits for that alone, and returns it."""
+        dtype = DTYPES[array.dtype]
+        size = math.prod(array.shape) * dtype.itemsize
+        free = self._pinned.setdefault(size, [])
+        memory = free.pop() if free else PinnedMemory(self.device.calling, size)
+        if size:
+            with self._through_the_host("cuMemcpyDtoHAsync"):
+                call_driver("cuMemcpyDtoHAsync", memory.pointer, array.pointer, size, self.handle)
+        copied = self.record()
+
+        def finish() -> NDArray[Any]:
+            self._waiter.submit(copied.synchronize).result()
+            values = memory.values(array.shape, dtype)
+            free.append(memory)
+            return values
+
+        return finish
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of one shape and dtype.
@@ -177,21 +216,27 @@ class PyCudaStream(Closing):
             let_wait(follower, self.handle)
 
     def capture(self, work: Callable[[], None]) -> PyCudaGraph:
-        """Record what `work` puts into this stream, without running it; it allocates nothing."""
-        modes, device = import_cuda("bindings.driver").CUstreamCaptureMode, self.device
-        relaxed = modes.CU_STREAM_CAPTURE_MODE_RELAXED
-        _call(device, "cuStreamBeginCapture", self.handle, relaxed)
+        """Run `work`, then record what it puts into this stream.
+
+        What it allocates is the same both times, and lives as long as the graph.
+
+        Raises:
+            MutoscopeError: it cannot be recorded: it waits, copies to or from the host, or does not
+                do the same twice.
+        """
+        self._rehearsal = Rehearsal()
         try:
             work()
-        except BaseException:
-            _call(device, "cuGraphDestroy", *_call(device, "cuStreamEndCapture", self.handle))
-            raise
-        (graph,) = _call(device, "cuStreamEndCapture", self.handle)
-        try:
-            (instance,) = _call(device, "cuGraphInstantiate", graph, 0)
+            self._rehearsal.repeat()
+            graph = self._recorded(work)
+            arrays = self._rehearsal.arrays
         finally:
-            _call(device, "cuGraphDestroy", graph)
-        return PyCudaGraph(self, instance)
+            self._rehearsal = None
+        try:
+            (instance,) = _call(self.device, "cuGraphInstantiate", graph, 0)
+        finally:
+            _call(self.device, "cuGraphDestroy", graph)
+        return PyCudaGraph(self, instance, arrays)
 
     def synchronize(self) -> None:
         """Wait until all is done, in a thread, so that Ctrl-C is heard."""
@@ -200,7 +245,37 @@ class PyCudaStream(Closing):
     def close(self) -> None:
         """Give the stream and the memory that its pool keeps back. A second call does nothing."""
         self._waiter.shutdown(wait=False)
+        self._pinned.clear()
         self._give_back()
+
+    def _recorded(self, work: Callable[[], None]) -> Any:
+        """The driver's graph of `work`.
+
+        What is freed meanwhile would be freed at every launch, so Python collects no garbage.
+        """
+        modes, device = import_cuda("bindings.driver").CUstreamCaptureMode, self.device
+        relaxed = modes.CU_STREAM_CAPTURE_MODE_RELAXED
+        _call(device, "cuStreamBeginCapture", self.handle, relaxed)
+        self._recording, collecting = True, gc.isenabled()
+        gc.disable()
+        try:
+            work()
+        except BaseException:
+            _call(device, "cuGraphDestroy", *_call(device, "cuStreamEndCapture", self.handle))
+            raise
+        finally:
+            self._recording = False
+            if collecting:
+                gc.enable()
+        (graph,) = _call(device, "cuStreamEndCapture", self.handle)
+        return graph
+
+    @contextmanager
+    def _through_the_host(self, call: str) -> Iterator[None]:
+        if self._recording:
+            raise MutoscopeError(f"{call}: what passes through the host cannot be recorded")
+        with self.device.calling(call):
+            yield
 
     def _wait(self) -> None:
         with self.device.calling("cuStreamSynchronize"):

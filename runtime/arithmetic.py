@@ -7,7 +7,7 @@ bring down.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from ..kernels.latents import hold_first, latent_frame
 from ..kernels.noise import standard_normal
 from ..kernels.tiles import add_tile, take_tile
 from .tiles import Span
+from .video.feed import Feed
 
 A = TypeVar("A")
 Array = NDArray[np.float32]
@@ -76,12 +77,15 @@ class Arithmetic(Protocol[A]):
 
     def step(
         self,
-        coefficients: NDArray[np.float64],
+        coefficients: NDArray[np.float64] | A,
         latents: A,
         prediction: Prediction[A],
         history: Sequence[A],
     ) -> tuple[A, ...]:
-        """Guidance and a scheduler's step: `kernels.guided_step.guided_step`; into new arrays."""
+        """Guidance and a scheduler's step: `kernels.guided_step.guided_step`; into new arrays.
+
+        Coefficients are the host's, or lie where the others do, in float32.
+        """
 
     def relative_l1(self, current: A, previous: A) -> np.float32:
         """How far apart two arrays are: `kernels.distance.relative_l1`, on the host."""
@@ -104,8 +108,11 @@ class Arithmetic(Protocol[A]):
     def rgb8(self, frames: A) -> Any:
         """Decoded frames (1, 3, frames, height, width), there: uint8 (frames, height, width, 3)."""
 
-    def pixels(self, pictures: Any) -> Pixels:
-        """What `rgb8` made, on the host."""
+    def pictures(self, decoded: Iterable[A], feed: Feed) -> Iterator[Any]:
+        """Decoded frames, as `rgb8` takes them, as many pictures as frames.
+
+        On the host they are RGB8: uint8 (frames, height, width, 3).
+        """
 
     def preview(self, latents: A, matrix: A, bias: A) -> Pixels:
         """A thumbnail of each latent frame on the host, (frames, h, w, 3)."""
@@ -152,7 +159,7 @@ class HostArithmetic:
 
     def step(
         self,
-        coefficients: NDArray[np.float64],
+        coefficients: NDArray[Any],
         latents: Array,
         prediction: Prediction[Array],
         history: Sequence[Array],
@@ -190,9 +197,9 @@ class HostArithmetic:
         """A new array."""
         return to_rgb8(frames)
 
-    def pixels(self, pictures: Pixels) -> Pixels:
-        """The array itself."""
-        return pictures
+    def pictures(self, decoded: Iterable[Array], feed: Feed) -> Iterator[Pixels]:
+        """New arrays."""
+        return map(self.rgb8, decoded)
 
     def preview(self, latents: Array, matrix: Array, bias: Array) -> Pixels:
         """A new array."""

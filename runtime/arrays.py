@@ -81,6 +81,5 @@ def take(name: str, value: Any, find_stream: FindStream) -> Tensor:
 
 
 def _on_gpu(value: Any) -> bool:
-    if hasattr(value, "__dlpack_device__"):
-        return value.__dlpack_device__()[0] in (CUDA, CUDA_MANAGED)
-    return hasattr(value, "__cuda_array_interface__")
+    told = hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0]
+    return told in (CUDA, CUDA_MANAGED) or hasattr(value, "__cuda_array_interface__")

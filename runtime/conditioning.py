@@ -46,10 +46,10 @@ class Conditioning(Generic[A]):
         """The latents (1, channels, frames, height, width) with what is given in its place."""
         return latents if self.first is None else arithmetic.hold(latents, self.first)
 
-    def feeds(self, latents: A, timestep: np.float32, arithmetic: Arithmetic[A]) -> dict[str, Any]:
+    def feeds(self, latents: A, timesteps: A, arithmetic: Arithmetic[A]) -> dict[str, Any]:
         """The denoiser's inputs for latents of one clip, but for the text."""
         hidden = latents if self.beside is None else arithmetic.join(latents, self.beside)
-        feeds = {"hidden_states": hidden, "timestep": self.timesteps(timestep, latents)}
+        feeds = {"hidden_states": hidden, "timestep": timesteps}
         return feeds if self.embedding is None else {**feeds, IMAGE: self.embedding}
 
     def timesteps(self, timestep: np.float32, latents: Any) -> Array:

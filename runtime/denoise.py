@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arithmetic import A, Arithmetic, Prediction
 from .conditioning import Conditioning
@@ -24,36 +25,90 @@ class Denoised(Generic[A]):
         index: from 0.
         latents: after it.
         foretold: without the denoiser.
+        recorded: launched as a whole.
     """
 
     index: int
     latents: A
     foretold: bool
+    recorded: bool
+
+
+@dataclass(frozen=True)
+class Taken(Generic[A]):
+    """What a step gave.
+
+    Attributes:
+        arrays: the latents, and the scheduler's history.
+        foretold: without the denoiser.
+        recorded: launched as a whole.
+    """
+
+    arrays: tuple[A, ...]
+    foretold: bool = False
+    recorded: bool = False
+
+
+Step: TypeAlias = Callable[[tuple[A, ...], np.float32, NDArray[np.float64]], Taken[A]]
+"""From latents and history, at a timestep and with a scheduler's coefficients, to the next."""
+
+
+@dataclass(frozen=True)
+class Steps(Generic[A]):
+    """Takes steps.
+
+    Attributes:
+        predict: the denoiser, guided; or what foretells some of its words.
+        arithmetic: computes the step, where the latents lie.
+        given: what is put back in its place after each step.
+    """
+
+    predict: Predict[A]
+    arithmetic: Arithmetic[A]
+    given: Conditioning[A]
+
+    def __call__(
+        self, arrays: tuple[A, ...], timestep: np.float32, coefficients: NDArray[np.float64]
+    ) -> Taken[A]:
+        """From latents and history to the next."""
+        prediction = self.predict(arrays[0], timestep)
+        taken = moved(self.arithmetic, self.given, coefficients, arrays, prediction)
+        return Taken(taken, foretold=prediction.foretold)
+
+
+def moved(
+    arithmetic: Arithmetic[A],
+    given: Conditioning[A],
+    coefficients: NDArray[np.float64] | A,
+    arrays: Sequence[A],
+    prediction: Prediction[A],
+) -> tuple[A, ...]:
+    """Latents and history after a step, with what is given in its place; new arrays."""
+    latents, *history = arrays
+    latents, *history = arithmetic.step(coefficients, latents, prediction, history)
+    return given.hold(latents, arithmetic), *history
 
 
 def denoise(
-    predict: Predict[A],
+    step: Step[A],
     latents: A,
     scheduler: Scheduler,
     schedule: Schedule,
-    arithmetic: Arithmetic[A],
-    given: Conditioning[A],
+    wait: Callable[[], None],
 ) -> Iterator[Denoised[A]]:
     """From noise to clean latents, a step at a time.
 
     Args:
-        predict: the denoiser, guided; or what foretells some of its words.
+        step: takes one.
         latents: float32 initial noise, with what is given in its place; not changed.
         scheduler: the rule of one step.
         schedule: its sigmas and timesteps.
-        arithmetic: computes the step, where the latents lie.
-        given: what is put back in its place after each step.
+        wait: until a step that was begun is done.
     """
-    history: list[A] = []
+    arrays: tuple[A, ...] = (latents,)
     for index, timestep in enumerate(schedule.timesteps):
-        prediction = predict(latents, timestep)
-        coefficients = scheduler.coefficients(schedule, index, len(history))
-        moved, *history = arithmetic.step(coefficients, latents, prediction, history)
-        latents = given.hold(moved, arithmetic)
-        arithmetic.wait()
-        yield Denoised(index, latents, prediction.foretold)
+        coefficients = scheduler.coefficients(schedule, index, len(arrays) - 1)
+        taken = step(arrays, timestep, coefficients)
+        arrays = taken.arrays
+        wait()
+        yield Denoised(index, arrays[0], taken.foretold, taken.recorded)

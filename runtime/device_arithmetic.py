@@ -5,7 +5,8 @@ Nothing waits but `wait` and what comes down to the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from ..engine.session import on_stream
 from ..kernels.device import DeviceArray, Stream
 from ..kernels.ops import BLOCKS, Ops
 from .arithmetic import Array, Pixels, Prediction
+from .device_pictures import pictures
 from .tiles import Span
+from .video.feed import Feed
 
 
 class DeviceArithmetic:
@@ -71,15 +74,17 @@ class DeviceArithmetic:
 
     def step(
         self,
-        coefficients: NDArray[np.float64],
+        coefficients: NDArray[np.float64] | DeviceArray,
         latents: DeviceArray,
         prediction: Prediction[DeviceArray],
         history: Sequence[DeviceArray],
     ) -> tuple[DeviceArray, ...]:
         """One kernel; new arrays."""
-        outputs = tuple(self._empty(latents.shape) for _ in coefficients)
+        if isinstance(coefficients, np.ndarray):
+            coefficients = self.stream.upload(coefficients.astype(np.float32))
+        outputs = tuple(self._empty(latents.shape) for _ in range(coefficients.shape[0]))
         self._ops.guided_step(
-            self.stream.upload(coefficients.astype(np.float32)),
+            coefficients,
             latents,
             prediction.conditional,
             outputs,
@@ -134,9 +139,9 @@ class DeviceArithmetic:
         self._ops.to_rgb8(frames, output)
         return output
 
-    def pixels(self, pictures: DeviceArray) -> Pixels:
-        """A copy."""
-        return self.stream.download(pictures)
+    def pictures(self, decoded: Iterable[DeviceArray], feed: Feed) -> Iterator[Any]:
+        """Made on the device, fetched once or left there; one latent frame ahead."""
+        return pictures(self.stream, decoded, feed)
 
     def preview(self, latents: DeviceArray, matrix: DeviceArray, bias: DeviceArray) -> Pixels:
         """Made on the device, copied once."""

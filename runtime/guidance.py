@@ -16,7 +16,7 @@ from .conditioning import Conditioning
 from .experts import Expert
 
 TIMESTEP = "timestep"
-"""The denoiser's input for timesteps, which stay on the host."""
+"""The denoiser's input for timesteps."""
 
 
 @dataclass
@@ -41,8 +41,15 @@ class GuidedDenoiser(Generic[A]):
 
     def __call__(self, latents: A, timestep: np.float32) -> Prediction[A]:
         """Of latents (1, channels, frames, height, width)."""
-        expert = self.expert(timestep)
-        feeds = self.conditioning.feeds(latents, timestep, self.arithmetic)
+        return self.predict(self.expert(timestep), latents, self.timesteps(latents, timestep))
+
+    def timesteps(self, latents: A, timestep: np.float32) -> A:
+        """The denoiser's input for a timestep, where the other arrays lie."""
+        return self.arithmetic.array(self.conditioning.timesteps(timestep, latents))
+
+    def predict(self, expert: Expert, latents: A, timesteps: A) -> Prediction[A]:
+        """As a call, of an expert and its input for the timestep."""
+        feeds = self.conditioning.feeds(latents, timesteps, self.arithmetic)
         told = {**feeds, PROMPT: self.prompt}
         if self.negative is None or not expert.guided:
             return Prediction(_predict(expert.session, told))
@@ -54,9 +61,7 @@ class GuidedDenoiser(Generic[A]):
         return Prediction(conditional, unconditional, expert.scale)
 
     def _batch(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-        stack = self.arithmetic.stack
-        batch = {name: stack(one[name], other[name]) for name in one if name != TIMESTEP}
-        return {**batch, TIMESTEP: np.concatenate([one[TIMESTEP], other[TIMESTEP]])}
+        return {name: self.arithmetic.stack(one[name], other[name]) for name in one}
 
 
 def _predict(session: Session, feeds: dict[str, Any]) -> Any:

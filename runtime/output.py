@@ -32,6 +32,7 @@ class Output:
         codec: `h264`, `hevc`, `av1` or `vp9`; by default the container's usual one.
         encoder: `auto` takes hardware where it works, `software` never; or FFmpeg's name of one.
         quality: 0 to 100, higher is better; 75 by default.
+        depth: bits of a channel: 8, or 10 with hevc and av1.
         overwrite: whether an existing file may be replaced.
         metadata: whether prompt and settings go into the file, and the record into a .json beside,
             `clip.mp4.json`; an old one goes with the clip that is replaced.
@@ -41,6 +42,7 @@ class Output:
     codec: str | None = None
     encoder: str = "auto"
     quality: int | None = None
+    depth: int = 8
     overwrite: bool = False
     metadata: bool = True
 
@@ -63,6 +65,7 @@ class Destination:
             codec=output.codec,
             encoder=output.encoder,
             quality=_quality(output.quality),
+            depth=output.depth,
             overwrite=output.overwrite,
             metadata=_tags(record) if output.metadata else {},
         )
@@ -73,8 +76,8 @@ class Destination:
             path = self.writer.path.with_name(f"{self.writer.path.name}.json")
             self._side = OutputFile(path, overwrite=output.overwrite)
 
-    def write(self, pieces: Iterable[NDArray[np.uint8]]) -> Path:
-        """Encode frames, some at a time, each piece uint8 (frames, height, width, 3).
+    def write(self, pieces: Iterable[Iterable[Any]]) -> Path:
+        """Encode frames, some at a time, each as the writer's feed says.
 
         Raises:
             UserError: the disk is full, or the system refuses in another way.
@@ -92,6 +95,7 @@ class Destination:
             "path": str(self.writer.path),
             "codec": self.writer.encoder.codec,
             "encoder": self.writer.encoder.name,
+            "frames": self.writer.feed.label,
             "encoder_seconds": round(self.writer.seconds, 6),
         }
         self._record.finish()

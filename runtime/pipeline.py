@@ -21,18 +21,21 @@ from .arithmetic import Arithmetic, arithmetic_on
 from .arrays import Given, take
 from .clip import Clip
 from .conditioning import condition, graphs_for_image
-from .denoise import Predict, denoise
+from .denoise import Step as TakeStep
+from .denoise import Steps, denoise
 from .embeddings import EmbeddingCache, encode, pad
 from .experts import Experts
 from .guidance import GuidedDenoiser, fits_batched
 from .output import Destination, Output, destination
 from .record import Record
+from .recorded import RecordedSteps
 from .request import Request, Settings, check_prompt, settle
 from .schedulers import get_scheduler
 from .step_cache import StepCache
 from .stream import Step, Stream
 from .text import Tokenizer
 from .tiles import Tiling
+from .video.feed import RGB
 
 
 class Pipeline(Closing):
@@ -96,8 +99,8 @@ class Pipeline(Closing):
             native: leave the frames where they are made: on a GPU each piece is a `DeviceArray`,
                 to be kept until what other libraries do with it is done.
         """
-        pieces = self._decode(self._array(latents))
-        return pieces if native else map(self._arithmetic.pixels, pieces)
+        arithmetic, decoded = self._arithmetic, self._decode(self._array(latents))
+        return map(arithmetic.rgb8, decoded) if native else arithmetic.pictures(decoded, RGB)
 
     def preview(self, latents: Given) -> NDArray[np.uint8]:
         """A thumbnail of each latent frame, uint8 (frames, height, width, 3)."""
@@ -172,11 +175,9 @@ class Pipeline(Closing):
             predict.prompt = self._embed(check_prompt(new_prompt), account)
             self.sessions.done(TEXT_ENCODER)
 
-        velocity: Predict[Any] = predict
-        if settings.step_cache:
-            velocity = StepCache(predict, arithmetic, settings.step_cache, settings.steps)
+        take = self._steps(predict, settings, account)
         return Stream(
-            denoise(velocity, latents, scheduler, schedule, arithmetic, given),
+            denoise(take, latents, scheduler, schedule, arithmetic.wait),
             settings.steps,
             latents,
             account,
@@ -185,6 +186,24 @@ class Pipeline(Closing):
             steer=steer,
             render=self._render,
         )
+
+    def _steps(
+        self, denoiser: GuidedDenoiser[Any], settings: Settings, account: Record
+    ) -> TakeStep[Any]:
+        """What takes the steps of a clip: on a GPU they are recorded, where nothing forbids it."""
+        arithmetic, stream = denoiser.arithmetic, self.sessions.stream
+        if settings.step_cache:
+            if stream is not None:
+                account.not_recorded = "a step cache decides on the host"
+            cache = StepCache(denoiser, arithmetic, settings.step_cache, settings.steps)
+            return Steps(cache, arithmetic, denoiser.conditioning)
+        if stream is None:
+            return Steps(denoiser, arithmetic, denoiser.conditioning)
+
+        def refused(why: str) -> None:
+            account.not_recorded = why
+
+        return RecordedSteps(denoiser, stream, refused)
 
     def _embed(self, prompt: str, account: Record) -> Any:
         tokens = self.tokenizer(prompt)
@@ -205,10 +224,8 @@ class Pipeline(Closing):
         height, width = latents.shape[-2:]
         if 0 < tile < scale * max(height, width):
             tiling = Tiling.of(height, width, tile, scale)
-            decoded = vae.decode_tiled(self.sessions, list(frames), tiling, arithmetic)
-        else:
-            decoded = vae.decode(self._open_decoder, frames)
-        return map(arithmetic.rgb8, decoded)
+            return vae.decode_tiled(self.sessions, list(frames), tiling, arithmetic)
+        return vae.decode(self._open_decoder, frames)
 
     def _open_decoder(self, name: str) -> Session:
         for other in DECODERS:
@@ -224,8 +241,9 @@ class Pipeline(Closing):
 
     def _render(self, latents: Any, account: Record, target: Destination | None) -> Clip:
         self.sessions.done(*DENOISERS)
+        feed = RGB if target is None else target.writer.feed_from(self.sessions.stream)
         decoded = self._decode(latents, account.settings["vae_tile"])
-        pieces = account.timed("vae", map(self._arithmetic.pixels, decoded))
+        pieces = account.timed("vae", self._arithmetic.pictures(decoded, feed))
         if target is not None:
             return Clip(account, path=target.write(pieces))
         frames = np.concatenate(list(pieces))

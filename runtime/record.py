@@ -34,6 +34,8 @@ class Record:
             was left of it when the last frame was decoded), and `total`.
         step_seconds: of each denoising step.
         foretold_steps: those without the denoiser, by a step cache; their indices from 0.
+        recorded_steps: on a GPU, those launched as a whole, as one CUDA graph; likewise.
+        not_recorded: why no step is, where that could be.
         peak_memory_mb: the most memory this process has held so far, in MB (2^20 bytes).
         warnings: what the user was told.
         output: path, codec and encoder of the file, where one was written.
@@ -49,6 +51,8 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     step_seconds: list[float] = field(default_factory=list)
     foretold_steps: list[int] = field(default_factory=list)
+    recorded_steps: list[int] = field(default_factory=list)
+    not_recorded: str = ""
     peak_memory_mb: float = 0.0
     warnings: list[str] = field(default_factory=list)
     output: dict[str, Any] = field(default_factory=dict)

@@ -97,6 +97,8 @@ class Stream:
         self.record.step_seconds.append(seconds)
         if done.foretold:
             self.record.foretold_steps.append(done.index)
+        if done.recorded:
+            self.record.recorded_steps.append(done.index)
         self.native_latents = done.latents
         return Step(done.index, self._steps, seconds, done.latents, self._numpy, self._preview)
 

@@ -23,7 +23,7 @@ def decode(open_graph: Callable[[str], Session], latent_frames: Iterable[Any]) -
     """Decode a clip: one frame from the first latent frame, several from each later one.
 
     The VAE is causal. What its convolutions need of earlier frames is a cache that one run gives
-    and the next takes.
+    and the next takes. A device holds two of them: a run reads one and writes over the other.
 
     Args:
         open_graph: gives the session of `vae_decoder_first` and of `vae_decoder_next`.
@@ -33,10 +33,12 @@ def decode(open_graph: Callable[[str], Session], latent_frames: Iterable[Any]) -
         (1, 3, frames, height, width) in [-1, 1].
     """
     cache: dict[str, Tensor] = {}
+    spare: dict[str, Tensor] = {}
     for index, latents in enumerate(latent_frames):
         session = open_graph("vae_decoder_next" if index else "vae_decoder_first")
-        outputs = session.run({"latents": latents, **cache})
+        outputs = session.run({"latents": latents, **cache}, into=spare)
         yield outputs.pop("frames")
+        spare = {CACHE_OUT + name: tensor for name, tensor in cache.items()}
         cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
 
 

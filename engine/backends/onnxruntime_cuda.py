@@ -12,10 +12,10 @@ from ...kernels.device import DTYPES, DeviceArray, Stream
 from ...kernels.devices import open_device
 from ..bundle import Bundle
 from ..lora import Merged, check_loras
-from ..manifest import DENOISERS
+from ..manifest import DENOISERS, GraphSpec
 from ..onnx_file import parse
 from ..open import EngineOptions
-from ..session import Tensor, axis_length, check_feeds, on_stream
+from ..session import Tensor, axis_length, check_feeds, on_stream, room
 from .onnxruntime.rewrite import rewrite_for_gpu
 from .onnxruntime.session import CPU, OnnxRuntimeSession, Provider, open_checked, own_content
 
@@ -25,31 +25,30 @@ DEVICE = "cuda"
 ASYNCHRONOUS = "disable_synchronize_execution_providers"
 
 
-class CudaSession(OnnxRuntimeSession):
-    """A graph on the GPU; its outputs stay there.
+class BoundSession(OnnxRuntimeSession):
+    """A graph on a GPU, bound to its memory; outputs stay there.
 
-    Nodes that the GPU has no kernel for run on the CPU. On a stream that is shared a run returns
-    once it is in the stream, else when it is done.
+    On a stream that is shared a run returns once it is in the stream, else when it is done.
     """
 
-    def __init__(self, bundle: Bundle, name: str, options: EngineOptions, stream: Stream) -> None:
-        interface, content = bundle.graph(name), content_for_gpu(bundle, name, options)
-        native = open_checked(bundle, name, options, interface, content, providers(stream))
+    def __init__(
+        self, name: str, interface: GraphSpec, native: Any, stream: Stream, *, shared: bool
+    ) -> None:
         super().__init__(name, interface, native)
-        if CUDA not in native.get_providers():
-            raise UserError(
-                "ONNX Runtime cannot load its CUDA part; install CUDA's and cuDNN's libraries of "
-                "the version it was built for, or use --backend onnxruntime"
-            )
-        self._stream, self._shared = stream, options.stream is not None
+        self._stream, self._shared = stream, shared
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self._run_into(feeds, {})
+
+    def _run_into(
+        self, feeds: Mapping[str, Tensor], into: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         axes = check_feeds(self.name, self.inputs, feeds)
         inputs = {name: on_stream(self._stream, feed) for name, feed in feeds.items()}
-        outputs = {
-            name: self._stream.empty([axis_length(axis, axes) for axis in spec.shape], spec.dtype)
-            for name, spec in self.outputs.items()
-        }
+        outputs: dict[str, DeviceArray] = {}
+        for name, spec in self.outputs.items():
+            shape = [axis_length(axis, axes) for axis in spec.shape]
+            outputs[name] = room(self._stream, into, name, shape, spec.dtype)
 
         index = self._stream.device.index
 
@@ -68,12 +67,28 @@ class CudaSession(OnnxRuntimeSession):
         return dict(outputs)
 
 
-def content_for_gpu(bundle: Bundle, name: str, options: EngineOptions) -> Merged:
-    """What is opened in place of a graph's file."""
+class CudaSession(BoundSession):
+    """On CUDA's kernels; nodes that there is none for run on the CPU."""
+
+    def __init__(self, bundle: Bundle, name: str, options: EngineOptions, stream: Stream) -> None:
+        interface, content = bundle.graph(name), content_for_gpu(bundle, name, options)
+        native = open_checked(bundle, name, options, interface, content, providers(stream))
+        super().__init__(name, interface, native, stream, shared=options.stream is not None)
+        if CUDA not in native.get_providers():
+            raise UserError(
+                "ONNX Runtime cannot load its CUDA part; install CUDA's and cuDNN's libraries of "
+                "the version it was built for, or use --backend onnxruntime"
+            )
+
+
+def content_for_gpu(
+    bundle: Bundle, name: str, options: EngineOptions, *, fused: bool = True
+) -> Merged:
+    """What is opened in place of a graph's file; `fused`: with ONNX Runtime's own operators."""
     path = bundle.file(bundle.graph(name).file)
     own = own_content(bundle, name, options) or Merged(path.read_bytes(), {})
     model = parse(own.model, path)
-    rewrite_for_gpu(model, bundle.manifest.denoiser if name in DENOISERS else None)
+    rewrite_for_gpu(model, bundle.manifest.denoiser if fused and name in DENOISERS else None)
     return Merged(model.SerializeToString(), own.weights)
 
 

@@ -18,6 +18,7 @@ from .spec import ClipSpec
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
+SMALL = 64
 BT709 = 1
 LIMITED_RANGE = 1
 
@@ -29,11 +30,14 @@ class Encoder:
     Attributes:
         name: FFmpeg's name.
         codec: what it writes.
-        pix_fmt: the pixel layout it takes.
+        pix_fmt: the pixel layout it takes, for 8 bits.
         fixed: the options that are always set.
         scale: the options that set the quality.
         ends: their value at quality 0 and at quality 100.
         hardware: whether it needs a device, and may therefore fail to open.
+        reads_gpu_memory: whether it takes pictures that lie in an NVIDIA GPU's memory.
+        deep: the pixel layout for 10 bits; "" where there is none.
+        small: options in the place of others where a side has fewer than `SMALL` pixels.
     """
 
     name: str
@@ -43,11 +47,18 @@ class Encoder:
     scale: tuple[str, ...] = ()
     ends: tuple[int, int] = (0, 0)
     hardware: bool = False
+    reads_gpu_memory: bool = False
+    deep: str = ""
+    small: Mapping[str, str] | None = None
 
     @property
     def subsampled(self) -> bool:
         """Whether it stores colour at half the resolution (4:2:0), so that sides must be even."""
         return self.pix_fmt in {"yuv420p", "nv12"}
+
+    def layout(self, spec: ClipSpec) -> str:
+        """The pixel layout of its pictures, at the clip's depth."""
+        return self.deep if spec.depth == 10 else self.pix_fmt
 
     def size(self, spec: ClipSpec) -> tuple[int, int]:
         """Width and height of the pictures it is given."""
@@ -60,7 +71,8 @@ class Encoder:
         if self.scale == ("b",):
             value = _bit_rate(spec)
         siting = {"chroma_sample_location": "left"} if self.subsampled else {}
-        return {**self.fixed, **siting, **dict.fromkeys(self.scale, str(value))}
+        small = self.small if min(self.size(spec)) < SMALL else None
+        return {**self.fixed, **(small or {}), **siting, **dict.fromkeys(self.scale, str(value))}
 
     def context(self, spec: ClipSpec) -> VideoCodecContext:
         """FFmpeg's context of its own for the clip, to be opened by the first frame.
@@ -80,7 +92,7 @@ class Encoder:
 
         _quiet()
         context.width, context.height = self.size(spec)
-        context.pix_fmt = self.pix_fmt
+        context.pix_fmt = self.layout(spec)
         context.framerate = spec.rate
         context.time_base = 1 / spec.rate
         context.options = self.options(spec)
@@ -101,8 +113,16 @@ def _quiet() -> None:
     os.environ.setdefault("SVT_LOG", "0")
 
 
-def _software(name: str, codec: str, ends: tuple[int, int], fixed: dict[str, str]) -> Encoder:
-    return Encoder(name, codec, "yuv420p", MappingProxyType(fixed), ("crf",), ends)
+def _software(
+    name: str,
+    codec: str,
+    ends: tuple[int, int],
+    fixed: dict[str, str],
+    deep: str = "",
+    small: Mapping[str, str] | None = None,
+) -> Encoder:
+    options = MappingProxyType(fixed)
+    return Encoder(name, codec, "yuv420p", options, ("crf",), ends, deep=deep, small=small)
 
 
 def _picture(name: str, pix_fmt: str, fixed: dict[str, str]) -> Encoder:
@@ -110,16 +130,26 @@ def _picture(name: str, pix_fmt: str, fixed: dict[str, str]) -> Encoder:
 
 
 def _hardware(name: str, scale: str, ends: tuple[int, int], fixed: dict[str, str]) -> Encoder:
-    options = MappingProxyType(fixed)
-    return Encoder(name, name.partition("_")[0], "nv12", options, tuple(scale.split()), ends, True)
+    codec, _, maker = name.partition("_")
+    options, scales = MappingProxyType(fixed), tuple(scale.split())
+    deep = "" if codec == "h264" or maker == "v4l2m2m" else "p010le"
+    return Encoder(name, codec, "nv12", options, scales, ends, True, maker == "nvenc", deep)
 
 
 # libx264's macroblock tree reads memory it has not written where the CPU has AVX-512, so the same
-# frames would give other bytes from run to run. libx265 prints its settings unless told not to.
+# frames would give other bytes from run to run. libx265 prints its settings unless told not to; its
+# assembly writes beyond its own buffers in small frames (48x48 in 10 bits, 40x24 in 8).
 SOFTWARE = (
     _software("libx264", "h264", (50, 10), {"preset": "medium", "mbtree": "0"}),
-    _software("libx265", "hevc", (51, 12), {"preset": "medium", "x265-params": "log-level=none"}),
-    _software("libsvtav1", "av1", (63, 13), {"preset": "8"}),
+    _software(
+        "libx265",
+        "hevc",
+        (51, 12),
+        {"preset": "medium", "x265-params": "log-level=none"},
+        "yuv420p10le",
+        MappingProxyType({"x265-params": "log-level=none:asm=0"}),
+    ),
+    _software("libsvtav1", "av1", (63, 13), {"preset": "8"}, "yuv420p10le"),
     _software(
         "libvpx-vp9",
         "vp9",

@@ -20,7 +20,7 @@ def choose(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
 
     Raises:
         UserError: an unknown encoder or codec, one that the file cannot hold or FFmpeg was built
-            without, or a hardware encoder that does not work here.
+            without, one of fewer bits, or a hardware encoder that does not work here.
     """
     import av
 
@@ -30,6 +30,10 @@ def choose(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
         encoder = _software(format_.codec(codec))
     else:
         encoder = _named(format_, codec, name, spec)
+    if not encoder.layout(spec):
+        raise UserError(
+            f"{encoder.codec} is written with 8 bits; use --depth 8, or --codec hevc or av1 for 10"
+        )
     if encoder.name not in av.codecs_available:
         raise UserError(f"this FFmpeg lacks {encoder.name}; pip install av brings one that has it")
     return encoder
@@ -53,7 +57,7 @@ def failure(encoder: Encoder, spec: ClipSpec) -> str | None:
 
     try:
         context = encoder.context(spec)
-        frame = av.VideoFrame(context.width, context.height, encoder.pix_fmt)
+        frame = av.VideoFrame(context.width, context.height, encoder.layout(spec))
         packets = [*context.encode(frame), *context.encode(None)]
     except UnknownCodecError:
         return "this FFmpeg lacks it"
@@ -69,13 +73,14 @@ def _named(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
     if codec is not None and format_.codec(codec) != encoder.codec:
         raise UserError(f"{name} encodes {encoder.codec}, not {codec}; leave out one of the two")
     format_.codec(encoder.codec)
-    if encoder.hardware and (problem := failure(encoder, spec)):
+    hardware = encoder.hardware and encoder.layout(spec)
+    if hardware and (problem := failure(encoder, spec)):
         raise UserError(f"{name} does not work here ({problem}); use --encoder auto")
     return encoder
 
 
 def _automatic(codec: str, spec: ClipSpec) -> Encoder:
-    for encoder in _hardware(codec):
+    for encoder in filter(lambda one: one.layout(spec), _hardware(codec)):
         problem = failure(encoder, spec)
         if problem is None:
             return encoder

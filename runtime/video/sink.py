@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ Frame = NDArray[np.uint8]
 class Sink(Protocol):
     """Takes frames, writes a file or a folder. Errors are the system's and FFmpeg's own."""
 
-    def write(self, frame: Frame) -> None:
-        """Take the next frame: uint8 (height, width, 3), RGB."""
+    def write(self, frame: Any) -> None:
+        """Take the next frame: uint8 (height, width, 3), RGB; a video's may be other pictures."""
 
     def finish(self) -> Iterator[None]:
         """Write all that is left, in steps between which the caller may stop; then close."""

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import av
 
 from .colour import YuvConverter
 from .encoders import Encoder
+from .feed import RGB, Feed
 from .files import sync
 from .formats import FOLDER, Format
 from .gif import GifSink
+from .planes import HostPictures
 from .png import PngEncoder, with_text
 from .sink import Frame, Sink
 from .spec import ClipSpec
 from .videofile import VideoFile
 
 
-def open_sink(path: Path, format_: Format, encoder: Encoder, spec: ClipSpec) -> Sink:
-    """The sink for a format, opened on the file or folder `path`."""
+def open_sink(path: Path, format_: Format, encoder: Encoder, spec: ClipSpec, feed: Feed) -> Sink:
+    """The sink for a format, opened on the file or folder `path`; it takes what the feed says."""
     if format_ is FOLDER:
         return FolderSink(path, encoder, spec)
     if format_.still:
         return PngSink(path, encoder, spec)
     if encoder.codec == "gif":
         return GifSink(path, format_, encoder, spec)
-    return VideoSink(path, format_, encoder, spec)
+    return VideoSink(path, format_, encoder, spec, feed)
 
 
 class VideoSink:
     """Encodes as frames come."""
 
-    def __init__(self, path: Path, format_: Format, encoder: Encoder, spec: ClipSpec) -> None:
-        self._file = VideoFile(path, format_, encoder, spec)
-        self._convert = YuvConverter(spec.width, spec.height, encoder.pix_fmt)
+    def __init__(
+        self, path: Path, format_: Format, encoder: Encoder, spec: ClipSpec, feed: Feed
+    ) -> None:
+        on_device = feed.surfaces is not None
+        self._file = VideoFile(path, format_, encoder, spec, by_picture=on_device)
+        self._picture = _pictures(encoder, spec, feed)
 
-    def write(self, frame: Frame) -> None:
-        """Take the next frame."""
-        self._file.encode(self._convert(frame))
+    def write(self, frame: Any) -> None:
+        """Take the next frame, or picture."""
+        self._file.encode(self._picture(frame))
 
     def finish(self) -> Iterator[None]:
         """Flush the encoder and close the file."""
@@ -91,3 +99,14 @@ class FolderSink:
 
     def abandon(self) -> None:
         """Do nothing: no file is open."""
+
+
+def _pictures(encoder: Encoder, spec: ClipSpec, feed: Feed) -> Callable[[Any], av.VideoFrame]:
+    """What makes FFmpeg's pictures of what is fed."""
+    if feed == RGB:
+        return YuvConverter(spec.width, spec.height, encoder.layout(spec))
+    if feed.surfaces is None:
+        return HostPictures(encoder.layout(spec))
+    from .device import DevicePictures
+
+    return DevicePictures(feed.surfaces.stream.device, feed.layout)

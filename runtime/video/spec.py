@@ -22,6 +22,7 @@ class ClipSpec:
     Attributes:
         quality: 0 (worst) to 100 (best), which each encoder maps to its own scale.
         metadata: tags of the file; keys are lower case.
+        depth: bits of a channel, 8 or 10.
     """
 
     width: int
@@ -30,6 +31,7 @@ class ClipSpec:
     frames: int
     quality: int
     metadata: Mapping[str, str]
+    depth: int = 8
 
     @classmethod
     def checked(
@@ -41,6 +43,7 @@ class ClipSpec:
         frames: int,
         quality: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        depth: int = 8,
     ) -> ClipSpec:
         """Check the figures; `None` is the default.
 
@@ -55,7 +58,9 @@ class ClipSpec:
         quality = DEFAULT_QUALITY if quality is None else quality
         if not 0 <= quality <= 100:
             raise UserError(f"quality is 0 (worst) to 100 (best), not {quality}")
-        return cls(width, height, frame_rate(fps), frames, quality, _tags(metadata or {}))
+        if depth not in (8, 10):
+            raise UserError(f"a channel has 8 or 10 bits, not {depth}")
+        return cls(width, height, frame_rate(fps), frames, quality, _tags(metadata or {}), depth)
 
     @property
     def even_size(self) -> tuple[int, int]:

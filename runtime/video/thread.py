@@ -6,9 +6,8 @@ import queue
 import threading
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from .sink import Frame
 from .writer import ClipWriter
 
 QUEUE_FRAMES = 8
@@ -25,12 +24,12 @@ class EncoderThread:
 
     def __init__(self, writer: ClipWriter) -> None:
         self.writer = writer
-        self._queue: queue.Queue[Frame | None] = queue.Queue(QUEUE_FRAMES)
+        self._queue: queue.Queue[Any] = queue.Queue(QUEUE_FRAMES)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="mutoscope-encoder")
 
-    def put(self, frame: Frame) -> None:
-        """Hand over the next frame, uint8 (height, width, 3), which must not be changed after.
+    def put(self, frame: Any) -> None:
+        """Hand over the next frame, as `ClipWriter.write` takes it, not to be changed after.
 
         Waits while the queue is full.
 
@@ -66,7 +65,7 @@ class EncoderThread:
         elif self._failure is not None:
             raise self._failure
 
-    def _send(self, item: Frame | None) -> None:
+    def _send(self, item: Any | None) -> None:
         while True:
             if self._failure is not None:
                 raise self._failure

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-import numpy as np
+from typing import Any, Self
 
 from ...errors import MutoscopeError, UserError
+from ...kernels.device import Stream
 from .encoders import Encoder
 from .failures import file_errors
+from .feed import RGB, Feed, choose_feed
 from .files import Output, OutputFile, OutputFolder
 from .formats import FOLDER, Format, format_of
 from .selection import announcement, choose
-from .sink import Frame, Sink
+from .sink import Sink
 from .spec import ClipSpec
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def open_writer(
     encoder: str = "auto",
     codec: str | None = None,
     quality: int | None = None,
+    depth: int = 8,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> ClipWriter:
@@ -57,6 +58,7 @@ def open_writer(
         encoder: "auto" (hardware where it works, else software), "software" or FFmpeg's name.
         codec: h264, hevc or av1 in .mp4 and .mkv, vp9 or av1 in .webm; by default the first.
         quality: 0 to 100, 75 by default; GIF and PNG have none.
+        depth: bits of a channel, 8, or 10 with hevc and av1.
         metadata: tags of the file, such as title and comment. GIF has no place for them.
         overwrite: replace what has the name.
 
@@ -64,9 +66,8 @@ def open_writer(
         UserError: one of these cannot be.
     """
     format_ = format_of(path)
-    spec = ClipSpec.checked(
-        width=width, height=height, fps=fps, frames=frames, quality=quality, metadata=metadata
-    )
+    size = {"width": width, "height": height, "frames": frames, "depth": depth}
+    spec = ClipSpec.checked(**size, fps=fps, quality=quality, metadata=metadata)
     _check_fits(format_, spec, quality)
     kind = OutputFolder if format_ is FOLDER else OutputFile
     output = kind(Path(path), overwrite=overwrite)
@@ -83,6 +84,7 @@ class ClipWriter:
         format: what kind of file it is.
         encoder: which encoder writes it.
         spec: what the clip is to be.
+        feed: what `write` takes.
         seconds: time spent on opening, encoding and writing so far.
     """
 
@@ -98,12 +100,18 @@ class ClipWriter:
         self.format = format_
         self.encoder = encoder
         self.spec = spec
+        self.feed = RGB
         self.seconds = 0.0
         self._note = note
         self._output = output
         self._sink: Sink | None = None
         self._count = 0
         self._cancelled = threading.Event()
+
+    def feed_from(self, stream: Stream | None) -> Feed:
+        """Choose, before `open`, what `write` takes of frames that a stream of a GPU makes."""
+        self.feed = choose_feed(self.encoder, self.spec, stream)
+        return self.feed
 
     def open(self) -> None:
         """Make the temporary file and open the encoder.
@@ -117,7 +125,7 @@ class ClipWriter:
         try:
             with file_errors(self.path):
                 part = self._output.begin()
-                self._sink = open_sink(part, self.format, self.encoder, self.spec)
+                self._sink = open_sink(part, self.format, self.encoder, self.spec, self.feed)
         except BaseException:
             self.abort()
             raise
@@ -126,8 +134,8 @@ class ClipWriter:
         self._log_padding()
         self.seconds += time.perf_counter() - start
 
-    def write(self, frame: Frame) -> None:
-        """Write the next frame, uint8 (height, width, 3), RGB.
+    def write(self, frame: Any) -> None:
+        """Write the next frame, uint8 (height, width, 3), RGB, or a picture as the feed says.
 
         Raises:
             UserError: the disk is full, or the system refuses in another way.
@@ -200,12 +208,12 @@ class ClipWriter:
             raise MutoscopeError(f"the writer of {self.path} is not open")
         return self._sink
 
-    def _check(self, frame: Frame) -> None:
+    def _check(self, frame: Any) -> None:
         self._check_cancelled()
-        expected = (self.spec.height, self.spec.width, 3)
-        if frame.shape != expected or frame.dtype != np.uint8:
+        expected = self.feed.shape(self.spec.height, self.spec.width)
+        if frame.shape != expected or str(frame.dtype) != self.feed.dtype:
             raise MutoscopeError(
-                f"a frame is uint8 {expected}, this one is {frame.dtype} {frame.shape}"
+                f"a frame is {self.feed.dtype} {expected}, this one is {frame.dtype} {frame.shape}"
             )
         if self._count == self.spec.frames:
             raise MutoscopeError(f"more than the {self.spec.frames} frames announced")

@@ -70,7 +70,7 @@ def test_unknown_backend(bundle: Bundle) -> None:
         open_graph(bundle, "denoiser", backend="onxruntime")
     assert str(caught.value) == (
         "unknown backend 'onxruntime'; did you mean 'onnxruntime'? "
-        "(known: null, onnxruntime, onnxruntime-cuda, tensorrt, tensorrt-rtx)"
+        "(known: null, onnxruntime, onnxruntime-cuda, onnxruntime-rtx, tensorrt, tensorrt-rtx)"
     )
 
 

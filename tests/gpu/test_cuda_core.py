@@ -6,16 +6,20 @@ The kernels themselves are compared with their statements in tests/kernels, on t
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from mutoscope.errors import MutoscopeError
+from mutoscope.kernels.cuda_array import CudaArray
 from mutoscope.kernels.cuda_core import CudaDevice, open_device
 from mutoscope.kernels.cuda_stream import CudaStream
 from mutoscope.kernels.noise import standard_normal
 from mutoscope.kernels.ops import Ops
+from mutoscope.kernels.recording import Recording
+from mutoscope.kernels.surfaces import Surfaces
 
 pytestmark = pytest.mark.gpu
 
@@ -88,6 +92,39 @@ def test_copies_on_the_device(stream: CudaStream) -> None:
         stream.copy(source, stream.empty((4, 3), "float32"))
 
 
+def test_a_copy_waits_for_itself_alone(device: CudaDevice, stream: CudaStream) -> None:
+    with device.stream() as aside:
+        outputs = [stream.empty((1 << 20,), "float32") for _ in range(3)]
+        fetches = []
+        for seed, output in enumerate(outputs):
+            Ops(stream).standard_normal(seed, output)
+            aside.wait(stream.record())
+            fetches.append(aside.fetch(output))
+        for seed, fetch in enumerate(fetches):
+            assert fetch().tobytes() == standard_normal(seed, (1 << 20,)).tobytes()
+
+
+def test_memory_outside_of_the_pool_goes_back(device: CudaDevice, stream: CudaStream) -> None:
+    stream.synchronize()
+    before = device.memory_in_use()
+    array = stream.allocate((1 << 28,), "uint8")
+    assert device.memory_in_use() - before >= array.nbytes
+    del array
+    gc.collect()
+    assert device.memory_in_use() - before < 1 << 28
+
+
+def test_surfaces_are_taken_again_when_nobody_reads_them(stream: CudaStream) -> None:
+    surfaces = Surfaces(stream)
+    first = surfaces.take((6, 64), "uint8")
+    place, plane = first.pointer, first.rows(0, 4).__dlpack__()
+    del first
+    assert surfaces.take((6, 64), "uint8").pointer != place
+    del plane
+    gc.collect()
+    assert place in {surfaces.take((6, 64), "uint8").pointer for _ in range(2)}
+
+
 def test_arrays_speak_both_protocols(stream: CudaStream) -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     ours = stream.upload(values)
@@ -136,11 +173,43 @@ def test_events_order_streams_and_tell_the_time(device: CudaDevice, stream: Cuda
 def test_a_graph_runs_when_it_is_launched(stream: CudaStream) -> None:
     output = stream.upload(np.zeros(1000, np.float32))
     ops = Ops(stream)
-    ops.standard_normal(1, stream.empty((8,), "float32"))  # loads the kernel
-    graph = stream.capture(lambda: ops.standard_normal(5, output))
+
+    def work() -> None:
+        noise = stream.empty((1000,), "float32")
+        ops.standard_normal(5, noise)
+        stream.copy(noise, output)
+
+    graph = stream.capture(work)
+    wanted = standard_normal(5, (1000,)).tobytes()
+    assert stream.download(output).tobytes() == wanted  # it has run once
+    stream.copy(stream.upload(np.zeros(1000, np.float32)), output)
     assert not stream.download(output).any()
     graph.launch()
-    assert stream.download(output).tobytes() == standard_normal(5, (1000,)).tobytes()
+    assert stream.download(output).tobytes() == wanted
+
+
+def test_what_passes_through_the_host_is_not_recorded(stream: CudaStream) -> None:
+    with pytest.raises(MutoscopeError, match="through the host cannot be recorded"):
+        stream.capture(lambda: stream.upload(np.zeros(4, np.float32)) and None)
+    assert stream.download(stream.upload(np.float32([4]))) == 4
+
+
+def test_a_recorded_function_gives_the_same_bits(stream: CudaStream) -> None:
+    ops = Ops(stream)
+
+    def double(values: CudaArray, coefficients: CudaArray) -> list[CudaArray]:
+        output = stream.empty(values.shape, values.dtype)
+        ops.guided_step(coefficients, values, values, [output])
+        return [output]
+
+    random = np.random.default_rng(0)
+    steps = [random.normal(size=(2, 3, 999)).astype(np.float32) for _ in range(4)]
+    weights = [random.normal(size=(1, 2)).astype(np.float32) for _ in range(4)]
+    given = [[stream.upload(v), stream.upload(w)] for v, w in zip(steps, weights, strict=True)]
+    wanted = [stream.download(double(*arrays)[0]).tobytes() for arrays in given]
+    recording = Recording(stream, double, given[0])
+    got = [recording.results(), *(recording(arrays) for arrays in given[1:])]
+    assert [stream.download(result).tobytes() for (result,) in got] == wanted
 
 
 def test_a_failed_recording_leaves_the_stream_usable(stream: CudaStream) -> None:

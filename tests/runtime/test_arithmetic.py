@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mutoscope.runtime.arithmetic import HostArithmetic, Prediction, arithmetic_on
 from mutoscope.runtime.tiles import spans
+from mutoscope.runtime.video.feed import RGB
 
 SHAPES = [(1, 4, 2, 5, 7), (1, 16, 3, 8, 6), (1, 3, 1, 2, 2)]
 HOST = HostArithmetic()
@@ -106,8 +107,12 @@ def test_tiles_are_taken_and_added(device: Any) -> None:
 
 def test_pictures(device: Any) -> None:
     frames = random(1, 3, 4, 18, 26)
-    pictures = device.rgb8(device.array(frames))
-    np.testing.assert_array_equal(device.pixels(pictures), HOST.rgb8(frames))
+    there = device.rgb8(device.array(frames))
+    np.testing.assert_array_equal(np.asarray(there), HOST.rgb8(frames))
+    pieces = [frames[:, :, :1], frames[:, :, 1:]]
+    made = list(device.pictures(map(device.array, pieces), RGB))
+    for got, wanted in zip(made, HOST.pictures(pieces, RGB), strict=True):
+        np.testing.assert_array_equal(got, wanted)
     latents, matrix, bias = random(1, 4, 3, 5, 7), random(3, 4, seed=1), random(3, seed=2)
     got = device.preview(*map(device.array, (latents, matrix, bias)))
     np.testing.assert_array_equal(got, HOST.preview(latents, matrix, bias))

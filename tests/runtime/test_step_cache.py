@@ -12,7 +12,7 @@ import pytest
 from mutoscope.bench.quality.similarity import similarity
 from mutoscope.runtime.arithmetic import HostArithmetic, Prediction
 from mutoscope.runtime.conditioning import Conditioning
-from mutoscope.runtime.denoise import denoise
+from mutoscope.runtime.denoise import Steps, denoise
 from mutoscope.runtime.experts import Expert
 from mutoscope.runtime.guidance import GuidedDenoiser
 from mutoscope.runtime.schedulers import get_scheduler
@@ -49,7 +49,8 @@ def spared(
     rule = get_scheduler(scheduler, 3.0)
     cache = StepCache(guided, HOST, threshold, steps)
     noise = HOST.noise(3, SHAPE)
-    done = list(denoise(cache, noise, rule, rule.schedule(steps), HOST, Conditioning()))
+    steps_of = Steps(cache, HOST, Conditioning())
+    done = list(denoise(steps_of, noise, rule, rule.schedule(steps), HOST.wait))
     return done[-1].latents, [step.index for step in done if step.foretold], guided
 
 

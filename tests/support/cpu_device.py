@@ -1,6 +1,7 @@
 """A CPU in a GPU's place: kernels built by the C++ compiler, behind the device layer's protocol.
 
-A thread of a block is a fiber; see tests/kernels/cuda_on_cpu.h. All is done when it is asked for.
+A thread of a block is a fiber; see tests/kernels/cuda_on_cpu.h. All is done when it is asked for,
+but for what is being recorded.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ import dataclasses
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 from mutoscope.errors import MutoscopeError
 from mutoscope.kernels.compiler import read_source
 from mutoscope.kernels.device import DTYPES, Argument
+from mutoscope.kernels.recording import Rehearsal
 from numpy.typing import NDArray
 
 HEADER = Path(__file__).parents[1] / "kernels" / "cuda_on_cpu.h"
@@ -51,9 +53,13 @@ class CpuArray:
     def reshape(self, shape: tuple[int, ...]) -> CpuArray:
         return dataclasses.replace(self, shape=shape)
 
+    def kept_by(self, owner: object) -> CpuArray:
+        return dataclasses.replace(self, owner=owner)
+
     def values(self) -> NDArray[Any]:
         """A view of the memory."""
         memory = (ctypes.c_char * self.nbytes).from_address(self.pointer)
+        memory.owner = self.owner
         return np.frombuffer(memory, DTYPES[self.dtype]).reshape(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -64,6 +70,12 @@ class CpuArray:
         typestr, data = DTYPES[self.dtype].str, (self.pointer, False)
         return {"version": 3, "shape": self.shape, "typestr": typestr, "data": data}
 
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.values().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.values().__dlpack_device__()
+
 
 class CpuStream:
     """Runs kernels at once, in this process, and notes what was asked for in `calls`."""
@@ -73,6 +85,8 @@ class CpuStream:
     def __init__(self, folder: Path) -> None:
         self._library = cache(lambda source: build(read_source(source), folder / source))
         self.calls: list[str] = []
+        self._rehearsal: Rehearsal[CpuArray] | None = None
+        self._recorded: list[Callable[[], Any]] | None = None
         self.device = SimpleNamespace(
             index=0,
             primary=True,
@@ -84,8 +98,19 @@ class CpuStream:
             stream=lambda: self,
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def empty(self, shape: Sequence[int], dtype: str) -> CpuArray:
-        return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
+        def make() -> CpuArray:
+            return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
+
+        if self._rehearsal is None:
+            return make()
+        return self._rehearsal.array(tuple(shape), dtype, make)
 
     def adopt(self, foreign: Any) -> CpuArray:
         told = foreign.__cuda_array_interface__
@@ -95,16 +120,57 @@ class CpuStream:
         return CpuArray(foreign, told["data"][0], told["shape"], np.dtype(told["typestr"]).name)
 
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CpuArray:
+        self._refuse_to_record()
         self.calls.append(f"upload {values.nbytes}")
         return self._new(np.array(values, order="C"), dtype or values.dtype.name)
 
+    def allocate(self, shape: Sequence[int], dtype: str) -> CpuArray:
+        self.calls.append("allocate")
+        return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
+
+    def fetch(self, array: CpuArray) -> Callable[[], NDArray[Any]]:
+        values = self.download(array)
+        return lambda: values
+
+    def record(self) -> Any:
+        return SimpleNamespace(synchronize=lambda: self.calls.append("wait"))
+
+    def wait(self, event: Any) -> None:
+        pass
+
     def download(self, array: CpuArray) -> NDArray[Any]:
+        self._refuse_to_record()
         self.calls.append(f"download {array.nbytes}")
         return array.values().copy()
 
     def copy(self, source: CpuArray, target: CpuArray) -> None:
         assert (source.shape, source.dtype) == (target.shape, target.dtype)
-        target.values()[...] = source.values()
+        self.do(lambda: target.values().__setitem__(..., source.values()))
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self._rehearsal = Rehearsal()
+        try:
+            work()
+            self._rehearsal.repeat()
+            self._recorded = []
+            work()
+            recorded, arrays = self._recorded, self._rehearsal.arrays
+        finally:
+            self._recorded = self._rehearsal = None
+
+        def launch(arrays: Any = arrays) -> None:
+            self.calls.append("launch graph")
+            for again in recorded:
+                again()
+
+        return SimpleNamespace(launch=launch)
+
+    def do(self, work: Callable[[], Any]) -> None:
+        """Work of the device: done now, or recorded."""
+        if self._recorded is None:
+            work()
+        else:
+            self._recorded.append(work)
 
     def launch(
         self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
@@ -113,11 +179,20 @@ class CpuStream:
         library = self._library(source)
         assert len(arguments) == library[f"count_{kernel}"]()
         cells = [_cell(argument) for argument in arguments]
-        addresses = (ctypes.c_void_p * len(cells))(*[cell.ctypes.data for cell in cells])
-        library[f"launch_{kernel}"](*map(ctypes.c_uint, (*grid, 256)), addresses)
+
+        def run() -> None:
+            addresses = (ctypes.c_void_p * len(cells))(*[cell.ctypes.data for cell in cells])
+            library[f"launch_{kernel}"](*map(ctypes.c_uint, (*grid, 256)), addresses)
+
+        self.do(run)
 
     def synchronize(self) -> None:
+        self._refuse_to_record()
         self.calls.append("synchronize")
+
+    def _refuse_to_record(self) -> None:
+        if self._recorded is not None:
+            raise MutoscopeError("what passes through the host cannot be recorded")
 
     @staticmethod
     def _new(values: NDArray[Any], dtype: str) -> CpuArray:

@@ -12,6 +12,7 @@ import struct
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -54,6 +55,7 @@ class FakePyCuda:
     made: int = 0
     stacks: dict[int, list[FakeContext]] = field(default_factory=dict)
     graphs: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
+    pinned: dict[int, Any] = field(default_factory=dict)
     primary_active: bool = False
 
     @property
@@ -150,6 +152,33 @@ class FakePyCuda:
     def _cuDevicePrimaryCtxRelease(self, device: int) -> None:  # noqa: N802
         pass
 
+    def _cuMemAlloc(self, size: int) -> tuple[int]:  # noqa: N802
+        self.need_context("cuMemAlloc")
+        address, block = aligned(size)
+        self.blocks[address] = block
+        return (address,)
+
+    def _cuMemFree(self, address: int) -> None:  # noqa: N802
+        self.need_context("cuMemFree")
+        del self.blocks[address]
+
+    def _cuMemAllocHost(self, size: int) -> tuple[int]:  # noqa: N802
+        self.need_context("cuMemAllocHost")
+        address, block = aligned(size)
+        self.pinned[address] = block
+        return (address,)
+
+    def _cuMemFreeHost(self, address: int) -> None:  # noqa: N802
+        self.need_context("cuMemFreeHost")
+        del self.pinned[address]
+
+    def _cuMemcpyDtoHAsync(self, dest: int, src: int, size: int, stream: int) -> None:  # noqa: N802
+        self.need_context("cuMemcpyDtoHAsync")
+        self.check("cuMemcpyDtoHAsync", src, size)
+        assert dest in self.pinned
+        work = partial(ctypes.memmove, dest, src, size)
+        self.streams[stream].put(f"dtoh {size}", work)
+
     def _cuStreamBeginCapture(self, stream: int, mode: Any) -> None:  # noqa: N802
         self.need_context("cuStreamBeginCapture")
         self.streams[stream].captured = []
@@ -173,6 +202,12 @@ class FakePyCuda:
         del self.graphs[graph]
 
     _cuGraphExecDestroy = _cuGraphDestroy  # noqa: N815
+
+
+def aligned(size: int) -> tuple[int, Any]:
+    """Memory that nothing was written to, and the first address in it that is a multiple of 16."""
+    block = (ctypes.c_char * (size + 16)).from_buffer(bytearray(b"\x77" * (size + 16)))
+    return -(-ctypes.addressof(block) // 16) * 16, block
 
 
 def primary_handle(device: int) -> int:
@@ -315,8 +350,7 @@ class FakePool:
         kept = self.held.setdefault(size, [])
         if kept:
             return FakeAllocation(self, kept.pop(), size)
-        block = (ctypes.c_char * (size + 16)).from_buffer(bytearray(b"\x77" * (size + 16)))
-        address = -(-ctypes.addressof(block) // 16) * 16
+        address, block = aligned(size)
         self.fake.blocks[address] = block
         return FakeAllocation(self, address, size)
 

@@ -23,6 +23,9 @@ CPU = "CPUExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
 """What runs the nodes of a graph, by ONNX Runtime's name, with its options where it has any."""
 
+SetUp = Callable[[Any], None]
+"""What says the same in `SessionOptions` itself, as providers that are plugged in need it."""
+
 FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 AS_WRITTEN = "session.disable_quant_qdq"
 """Q/DQ pairs stay as they are, and weights are decoded as the graph is opened. Else ONNX Runtime
@@ -109,7 +112,7 @@ def open_native(
     precision: Precision,
     options: EngineOptions,
     content: Merged | None = None,
-    providers: Sequence[Provider] = (CPU,),
+    providers: Sequence[Provider] | SetUp = (CPU,),
     operators: Path | None = None,
 ) -> Any:
     """An `onnxruntime.InferenceSession`.
@@ -137,6 +140,9 @@ def open_native(
         settings.register_custom_ops_library(str(operators))
     model = _replace(settings, path, content) if content else path
     try:
+        if callable(providers):
+            providers(settings)
+            return onnxruntime.InferenceSession(model, settings)
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))
     except Exception as error:
         raise BundleError(f"ONNX Runtime cannot open {path}: {_one_line(error)}") from error
@@ -148,7 +154,7 @@ def open_checked(
     options: EngineOptions,
     interface: GraphSpec,
     content: Merged | None,
-    providers: Sequence[Provider] = (CPU,),
+    providers: Sequence[Provider] | SetUp = (CPU,),
 ) -> Any:
     """As `open_native`, for a graph of a bundle, which takes and gives what is said."""
     path = bundle.file(bundle.graph(name).file)

@@ -10,7 +10,7 @@ import numpy as np
 from ....errors import BundleError, MutoscopeError
 from ....kernels.device import DeviceArray, Stream
 from ...manifest import GraphSpec
-from ...session import Tensor, on_stream
+from ...session import Tensor, on_stream, room
 from ...spec import EngineSpec
 from ...store import Engine, EngineStore
 from .int8_attention import FLAG, register
@@ -55,9 +55,9 @@ class Context:
         self._dtypes = _interface(trt, self._engine, graph, self.spec)
         self._outputs = [tensor.name for tensor in graph.outputs]
         self._cache: Any = None
-        self._native = self._create(with_cache=package.ahead_of_time)
+        self._native = self._create(trt, with_cache=package.ahead_of_time)
 
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def run(self, feeds: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Put one run into the stream. What it reads and writes is freed in the stream's order."""
         inputs = {name: on_stream(self._stream, feed) for name, feed in feeds.items()}
         for name, array in inputs.items():
@@ -66,7 +66,8 @@ class Context:
         outputs: dict[str, Tensor] = {}
         for name in self._outputs:
             shape = tuple(self._native.get_tensor_shape(name))
-            outputs[name] = self._bind(name, self._stream.empty(shape, self._dtypes[name]))
+            array = room(self._stream, into, name, shape, self._dtypes[name])
+            outputs[name] = self._bind(name, array)
         self._check(self._native.execute_async_v3(self._stream.handle))
         return outputs
 
@@ -91,10 +92,16 @@ class Context:
             raise self._failure(f"takes no weight budget of {budget >> 20} MB")
 
     @property
+    def recordable(self) -> bool:
+        """Whether another run like the last one can be recorded; TensorRT-RTX can say no."""
+        asked = getattr(self._native, "is_stream_capturable", None)
+        return asked is None or bool(asked(self._stream.handle))
+
+    @property
     def _cache_name(self) -> str:
         return f"{self.spec.graph}-{self.spec.key[:16]}-{self._stream.device.arch}.runtime"
 
-    def _create(self, *, with_cache: bool) -> Any:
+    def _create(self, trt: Any, *, with_cache: bool) -> Any:
         if not with_cache:
             return self._engine.create_execution_context()
         config = self._engine.create_runtime_config()
@@ -103,6 +110,10 @@ class Context:
         if kept is not None:
             self._cache.deserialize(kept)  # one of another driver or device is refused, unread
         config.set_runtime_cache(self._cache)
+        # for new shapes kernels are compiled before the first run, not behind later ones: all runs
+        # give the same bits, and what is recorded is what stays
+        strategies = trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         return self._engine.create_execution_context(config)
 
     def _bind(self, name: str, array: DeviceArray) -> DeviceArray:

@@ -45,11 +45,22 @@ class TensorRTSession(Session):
         self._context: Context | None = None
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self._run_into(feeds, {})
+
+    def _run_into(
+        self, feeds: Mapping[str, Tensor], into: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         context = self._context_for(check_feeds(self.name, self.inputs, feeds))
-        outputs = self._worker.submit(context.run, feeds).result()
+        outputs = self._worker.submit(context.run, feeds, into).result()
         if self._options.stream is None:
             self._stream.synchronize()
         return outputs
+
+    @property
+    def recordable(self) -> bool:
+        """Whether runs like the last one can be recorded, on a stream that is shared."""
+        shared = self._options.stream is not None
+        return shared and self._context is not None and self._context.recordable
 
     def close(self) -> None:
         """Give back the device's memory. A second call does nothing."""

@@ -82,6 +82,7 @@ class Recorder:
     invalid: int = 0
     opens: bool = True
     runs: bool = True
+    records: bool = True
     caches: list[bytes] = field(default_factory=list)
     takes_budget: bool = True
 
@@ -135,15 +136,25 @@ class FakeContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         self.recorder.calls.append(f"execute on {stream}")
-        inputs = [name for name, (_, is_input) in self.model.tensors.items() if is_input]
-        results = self.model.run({name: self._values(name, self.shapes[name]) for name in inputs})
-        for name, values in results.items():
-            self._values(name, self.get_tensor_shape(name))[...] = values
+        shapes = {
+            name: self.get_tensor_shape(name) for name in self.addresses if name not in self.shapes
+        }
+        shapes |= self.shapes
+        arrays = {
+            name: CpuArray(np.empty(0), address, shapes[name], self.model.tensors[name][0]).values()
+            for name, address in self.addresses.items()
+        }
+
+        def execute() -> None:
+            results = self.model.run({name: arrays[name] for name in self.shapes})
+            for name, values in results.items():
+                arrays[name][...] = values
+
+        self.recorder.stream.do(execute)
         return self.recorder.runs
 
-    def _values(self, name: str, shape: tuple[int, ...]) -> Any:
-        dtype, _ = self.model.tensors[name]
-        return CpuArray(np.empty(0), self.addresses[name], shape, dtype).values()
+    def is_stream_capturable(self, stream: int) -> bool:
+        return self.recorder.records
 
 
 def fake_tensorrt(recorder: Recorder) -> ModuleType:
@@ -204,6 +215,8 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
     trt.ILogger, trt.Runtime, trt.EngineValidity = Logger, Runtime, validity
     trt.EngineInvalidityDiagnostics = enum.IntEnum("EngineInvalidityDiagnostics", bits)
     trt.ComputeCapability = enum.IntEnum("ComputeCapability", {"NONE": 0, "SM86": 1, "SM89": 2})
+    strategies = {"LAZY": 0, "EAGER": 1, "NONE": 2}
+    trt.DynamicShapesKernelSpecializationStrategy = enum.IntEnum("Strategy", strategies)
     trt.nptype = lambda name: DTYPES[name]
     return trt  # type: ignore[no-any-return]
 

@@ -12,11 +12,14 @@ from typing import Any
 import mutoscope
 import numpy as np
 import pytest
+from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine import Bundle, EngineStore
 from mutoscope.engine.backends.tensorrt.engines import describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import Built
+from mutoscope.runtime import vae
+from mutoscope.runtime.output import Output
 from mutoscope.runtime.pipeline import Pipeline
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
@@ -66,12 +69,29 @@ def test_every_step_and_frame_is_the_same(
     np.testing.assert_array_equal(stream.clip().frames, other.clip().frames)
 
 
+@pytest.mark.parametrize("records", [True, False])
+def test_recorded_steps_are_the_same(
+    pipe: Pipeline, plain: Pipeline, recorder: Any, records: bool
+) -> None:
+    recorder.records = records
+    options = {**OPTIONS, "steps": 5, "scheduler": "euler"}
+    stream, other = pipe.stream(PROMPT, **options), plain.stream(PROMPT, **options)
+    for step, wanted in zip(stream, other, strict=True):
+        assert step.latents.tobytes() == wanted.latents.tobytes()
+    assert stream.record.recorded_steps == ([2, 3, 4] if records else [])
+    why = "" if records else "the engine of denoiser cannot be recorded"
+    assert stream.record.not_recorded == why
+    assert (other.record.recorded_steps, other.record.not_recorded) == ([], "")
+    np.testing.assert_array_equal(stream.clip().frames, other.clip().frames)
+
+
 def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     options = {**OPTIONS, "steps": 6, "step_cache": 5.0}
     stream, other = pipe.stream(PROMPT, **options), plain.stream(PROMPT, **options)
     for step, wanted in zip(stream, other, strict=True):
         assert step.latents.tobytes() == wanted.latents.tobytes()
     assert stream.record.foretold_steps == other.record.foretold_steps == [3, 4]
+    assert stream.record.not_recorded == "a step cache decides on the host"
 
 
 def test_the_text_encoder_may_stay_on_the_cpu(
@@ -107,12 +127,55 @@ def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: An
     assert recorder.calls.count("synchronize") == 1
     assert all(size <= FEW for size in sizes(recorder, "upload"))
     assert sizes(recorder, "download") == []
-    assert recorder.calls.count("launch guided_step_float32_float32") == 1
+    assert recorder.calls.count("launch guided_step_float32_float32") == 2  # run, and recorded
+    recorder.calls.clear()
     next(stream)
+    assert recorder.calls[-2:] == ["launch graph", "synchronize"]
+    assert all(call.startswith("upload") for call in recorder.calls[:-2])
+    assert all(size <= FEW for size in sizes(recorder, "upload"))
+    assert stream.record.recorded_steps == [2]
     recorder.calls.clear()
     assert stream.clip().frames.shape == (9, 32, 48, 3)
     assert sizes(recorder, "upload") == [FEW, FEW]  # mean and standard deviation of 16 channels
     assert sizes(recorder, "download") == [frames * 32 * 48 * 3 for frames in (1, 4, 4)]
+
+
+def test_the_vae_s_cache_is_two_sets_of_arrays(
+    pipe: Pipeline, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run gave is what the next one takes, and that writes over what the one before took."""
+    stream, random = recorder.stream, np.random.default_rng(0)
+    latents = [stream.upload(random.normal(size=(1, 16, 1, 4, 6)).astype("f4")) for _ in range(6)]
+    made: list[tuple[int, ...]] = []
+    empty = stream.empty
+    monkeypatch.setattr(stream, "empty", lambda *a: made.append(a[0]) or empty(*a))
+    recorder.calls.clear()
+    places, counts = [], []
+    for _ in vae.decode(pipe.sessions, latents):
+        places.append(dict(recorder.contexts[-1].addresses))
+        counts.append(len(made))
+    given = [[p[n] for n in sorted(p) if n.startswith("cache.")] for p in places]
+    taken = [[p[n] for n in sorted(p) if n.startswith("new_cache.")] for p in places]
+    assert len(taken[0]) > 10
+    assert given[1:] == taken[:-1]
+    assert taken[2:] == [taken[0], given[2], given[3], given[4]]
+    assert np.diff(counts).tolist() == [1 + len(taken[0]), 1, 1, 1, 1]  # the frames alone, then
+    assert not [call for call in recorder.calls if call.startswith(("upload", "download"))]
+
+
+def test_a_file_gets_half_the_bytes_of_rgb(
+    pipe: Pipeline, plain: Pipeline, recorder: Any, tmp_path: Path
+) -> None:
+    stream = pipe.stream(PROMPT, **OPTIONS)
+    list(stream)
+    recorder.calls.clear()
+    clip = stream.clip(Output(tmp_path / "there.mp4", encoder="software"))
+    assert clip.record.output["frames"] == "nv12"
+    assert sizes(recorder, "download") == [frames * 32 * 48 * 3 // 2 for frames in (1, 4, 4)]
+    here = plain(PROMPT, output=Output(tmp_path / "here.mp4", encoder="software"), **OPTIONS)
+    assert here.record.output["frames"] == "rgb24"
+    # a code of luma is 1.2 of RGB, one of chroma up to 2.1; then libx264 quantizes
+    assert similarity(clip.frames, here.frames).psnr > 45
 
 
 def test_noise_that_is_given_and_another_prompt(pipe: Pipeline, plain: Pipeline) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import av
 import pytest
 from av.video.codeccontext import VideoCodecContext
@@ -62,5 +66,40 @@ def test_hardware_takes_nv12_of_even_size() -> None:
     for encoder in HARDWARE:
         assert encoder.hardware
         assert encoder.pix_fmt == "nv12"
+        assert encoder.deep in ("", "p010le")
         assert encoder.size(spec(75, width=97, height=63)) == (98, 64)
     assert ENCODERS["gif"].size(spec(75, width=97, height=63)) == (97, 63)
+
+
+SMALL_FRAMES = """
+import sys
+import numpy as np
+from mutoscope.runtime.video import open_writer
+random = np.random.default_rng(0)
+for depth, width, height in [(10, 48, 48), (10, 48, 32), (10, 40, 40), (10, 48, 64), (8, 40, 24)]:
+    path = f"{sys.argv[1]}/{depth}-{width}-{height}.mp4"
+    size = dict(width=width, height=height, fps=12, frames=5)
+    with open_writer(path, codec="hevc", encoder="software", depth=depth, **size) as writer:
+        for _ in range(5):
+            writer.write(random.integers(0, 256, (height, width, 3), np.uint8))
+"""
+
+
+def test_libx265_keeps_to_its_memory_in_small_frames(tmp_path: Path) -> None:
+    """With its assembly the heap is damaged, which free() notices sooner or later."""
+    command = [sys.executable, "-P", "-c", SMALL_FRAMES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_ten_bits_are_hevcs_and_av1s() -> None:
+    deep = {encoder.name: encoder.deep for encoder in ENCODERS.values() if encoder.deep}
+    assert deep == {
+        **dict.fromkeys(("libx265", "libsvtav1"), "yuv420p10le"),
+        **dict.fromkeys(("hevc_nvenc", "hevc_qsv", "hevc_amf"), "p010le"),
+        **dict.fromkeys(("av1_nvenc", "av1_qsv", "av1_amf"), "p010le"),
+    }
+    for name in set(deep) & set(BUILT_IN):
+        taken = {layout.name for layout in av.Codec(name, "w").video_formats or ()}
+        assert {deep[name], ENCODERS[name].pix_fmt} <= taken

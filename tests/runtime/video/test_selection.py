@@ -15,7 +15,7 @@ from mutoscope.runtime.video.formats import format_of
 from mutoscope.runtime.video.selection import announcement, choose, failure
 from mutoscope.runtime.video.spec import ClipSpec
 
-MP4, WEBM = format_of("c.mp4"), format_of("c.webm")
+MP4, WEBM, GIF = (format_of(f"c.{suffix}") for suffix in ("mp4", "webm", "gif"))
 
 
 def spec(**changes: Any) -> ClipSpec:
@@ -121,6 +121,28 @@ def test_named_encoder_that_cannot_be(
     with pytest.raises(UserError) as caught:
         choose(format_, codec, name, spec())
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("format_", "codec", "name"),
+    [(MP4, None, "auto"), (WEBM, None, "auto"), (MP4, None, "h264_nvenc"), (GIF, None, "software")],
+)
+def test_ten_bits_are_not_for_every_codec(format_: Any, codec: str | None, name: str) -> None:
+    with pytest.raises(UserError, match=r"is written with 8 bits; use --depth 8, or --codec hevc"):
+        choose(format_, codec, name, spec(depth=10))
+
+
+def test_ten_bits_are_tried_and_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def failing(encoder: Encoder, spec: ClipSpec) -> str | None:
+        tried.append(f"{encoder.name} {encoder.layout(spec)}")
+        return "no device"
+
+    monkeypatch.setattr(selection, "failure", failing)
+    assert choose(MP4, "hevc", "auto", spec(depth=10)).name == "libx265"
+    assert tried == ["hevc_nvenc p010le", "hevc_qsv p010le", "hevc_amf p010le"]
+    assert failure(ENCODERS["libsvtav1"], spec(depth=10)) is None
 
 
 def test_ffmpeg_without_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,3 +77,9 @@ def test_metadata_keeps_what_a_file_can_store() -> None:
 def test_even_size() -> None:
     assert spec(width=97, height=63).even_size == (98, 64)
     assert spec().even_size == (96, 64)
+
+
+def test_a_channel_has_8_or_10_bits() -> None:
+    assert [spec().depth, spec(depth=10).depth] == [8, 10]
+    with pytest.raises(UserError, match="a channel has 8 or 10 bits, not 12"):
+        spec(depth=12)

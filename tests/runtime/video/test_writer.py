@@ -97,6 +97,16 @@ def test_video(
     assert psnr(read_frames(path), np.stack([to_rgb(to_yuv(frame)) for frame in clip])) > 38
 
 
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_ten_bits(
+    tmp_path: Path, clip: Clip, write_clip: WriteClip, psnr: Psnr, codec: str
+) -> None:
+    paths = [write_clip(tmp_path / f"{d}.mkv", clip, codec=codec, depth=d) for d in (8, 10)]
+    assert [probe(path).pix_fmt for path in paths] == ["yuv420p", "yuv420p10le"]
+    shallow, deep = map(read_frames, paths)
+    assert psnr(deep, shallow) > 38
+
+
 def test_layout_of_hardware_encoders(tmp_path: Path, clip: Clip, writer: Writer) -> None:
     """libx264 takes NV12 as well, and stores the same picture."""
     for name, pix_fmt in (("a.mp4", "yuv420p"), ("b.mp4", "nv12")):
