@@ -11,7 +11,7 @@ import click
 
 from ..engine import Bundle, EngineOptions
 from ..engine.backends.tensorrt.build import FLAGS
-from ..engine.backends.tensorrt.engines import build_engine, describe
+from ..engine.backends.tensorrt.engines import build_engine, can_build, describe
 from ..engine.backends.tensorrt.int8_attention import FLAG
 from ..engine.backends.tensorrt.package import PACKAGES, Package
 from ..engine.backends.tensorrt.parser_library import find_library
@@ -86,7 +86,7 @@ def command(
     if int8_attention and package.ahead_of_time:
         find_library()
     opened = Bundle.open(bundle)
-    names = split(graphs) or list(opened.manifest.graphs)
+    names = split(graphs) or [name for name in opened.manifest.graphs if can_build(opened, name)]
     sizes = _sizes(opened.manifest, split(profile))
     targets, device = _targets(package, split(arch))
     chosen = [flag for flag in FLAGS if flags[flag.replace("-", "_")]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER
 from ..runtime.conditioning import graphs_for_image
-from ..runtime.plan import TENSORRT, Placement, Plan
+from ..runtime.plan import ONNXRUNTIME, TENSORRT, Placement, Plan
 
 FLAGS = {"guidance_scale": "guidance"}
 """Of options, where it is not their name in Python."""
@@ -74,8 +74,10 @@ def _graphs(plan: Plan, placed: Placement) -> dict[str, list[str]]:
     """What has to be built for each stage."""
     manifest, settings = plan.stages.manifest, plan.settings
     image = () if settings.image is None else graphs_for_image(manifest, settings.frames)
+    quantization = manifest.quantization
+    on_cpu = quantization is not None and quantization.backend_of(TEXT_ENCODER) == ONNXRUNTIME
     return {
-        "text": [] if "text_backend" in placed.options else [TEXT_ENCODER],
+        "text": [] if on_cpu or "text_backend" in placed.options else [TEXT_ENCODER],
         "image": list(image),
         "denoiser": [name for name in DENOISERS if name in manifest.graphs],
         "vae": list(DECODERS[: 1 if settings.frames == 1 else 2]),

@@ -29,6 +29,8 @@ DENOISERS = ("denoiser", "denoiser_2")
 PROMPT, IMAGE = "encoder_hidden_states", "encoder_hidden_states_image"
 """Inputs of a denoiser that stay as they are from step to step: embeddings of both."""
 TEXT_ENCODER = "text_encoder"
+WEIGHTS_ALONE = "-weights"
+"""How the names of formats end whose activations stay as they are."""
 DECODERS = ("vae_decoder_first", "vae_decoder_next")
 """The graphs that turn latents into frames: the first latent frame, and each later one."""
 
@@ -209,7 +211,7 @@ class QuantizationSpec(_Record, frozen=True, kw_only=True):
 
     Attributes:
         source: the sha256 of the `bundle.json` that it began with.
-        backend: which the graphs are for.
+        backend: which the denoisers are for.
         formats: by graph, the formats of its products by their kind; all others are as they were.
         quality: what it cost.
     """
@@ -218,6 +220,17 @@ class QuantizationSpec(_Record, frozen=True, kw_only=True):
     backend: Name
     formats: dict[Name, dict[Name, Name]]
     quality: QualitySpec
+
+    def backend_of(self, graph: str) -> str | None:
+        """What a graph is for; one in weights alone is for ONNX Runtime, whatever the others are.
+
+        `None` for a graph that is as it was: anything runs it.
+        """
+        formats = self.formats.get(graph)
+        if formats is None:
+            return None
+        weights_alone = any(name.endswith(WEIGHTS_ALONE) for name in formats.values())
+        return "onnxruntime" if weights_alone else self.backend
 
 
 class Manifest(_Record, frozen=True, kw_only=True):

@@ -16,6 +16,9 @@ from .session import Session
 if TYPE_CHECKING:
     from .lora import Lora
 
+COMPILING = ("onnxruntime-rtx", "tensorrt", "tensorrt-rtx")
+"""Backends that compile graphs of ONNX's own operators, and know no others."""
+
 STREAMING = ("tensorrt", "tensorrt-rtx")
 """Backends whose engines can leave weights in the host's memory."""
 

@@ -9,7 +9,14 @@ from ..closing import Closing
 from ..kernels.device import Stream
 from .bundle import Bundle
 from .manifest import TEXT_ENCODER
-from .open import EngineOptions, GpuBackend, check_loras, check_options, find_backend
+from .open import (
+    COMPILING,
+    EngineOptions,
+    GpuBackend,
+    check_loras,
+    check_options,
+    find_backend,
+)
 from .session import Session
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ class Sessions(Closing):
     ) -> None:
         self.bundle = bundle
         self.backend = backend
-        self.text_backend = text_backend or backend
+        self.text_backend = text_backend or _text_backend(bundle, backend)
         self.options = options
         self.keep_open = keep_open
         self._opener = find_backend(backend)
@@ -98,3 +105,10 @@ class Sessions(Closing):
         """Close every session; asked again, they open again."""
         for name in list(self._opened):
             self.release(name)
+
+
+def _text_backend(bundle: Bundle, backend: str) -> str:
+    """What runs the text encoder where nothing is said: TensorRT has no weights in few bits."""
+    quantization = bundle.manifest.quantization
+    theirs = quantization and quantization.backend_of(TEXT_ENCODER)
+    return theirs if theirs and backend in COMPILING else backend

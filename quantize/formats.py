@@ -64,14 +64,17 @@ def blockwise(bits: int, graph: Rewriting, linear: Linear, given: Input | None) 
     """Weights alone, in 8 or 4 bits, a scale for every `BLOCK` of them."""
     stored, scale = in_blocks(read_weight(graph.file, linear), bits)
     inputs = [
-        linear.source,
+        _single(graph, linear, linear.source) if linear.half else linear.source,
         graph.tensor(f"{linear.result}.weight.int{bits}", stored),
         graph.tensor(f"{linear.result}.weight.scale", scale),
     ]
     rows, columns = linear.shape
     numbers = {"K": rows, "N": columns, "bits": bits, "block_size": BLOCK}
     numbers["accuracy_level"] = ACCURATE
-    _product(graph, linear, "MatMulNBits", inputs, MICROSOFT, **numbers)
+    if linear.half:
+        _narrowed(graph, linear, "MatMulNBits", inputs, MICROSOFT, **numbers)
+    else:
+        _product(graph, linear, "MatMulNBits", inputs, MICROSOFT, **numbers)
 
 
 def static(grid: Grid, graph: Rewriting, linear: Linear, given: Input | None) -> None:
@@ -86,18 +89,14 @@ def static(grid: Grid, graph: Rewriting, linear: Linear, given: Input | None) ->
     narrowed = linear.half and grid.by_channel
     dtype = np.float16 if linear.half and not narrowed else np.float32
     if narrowed:
-        single = f"{source}.single"
-        graph.node(linear, "Cast", [source], [single], to=CODES["float32"])
-        source = single
+        source = _single(graph, linear, source)
     step = _scale(grid.scale(given.peak), dtype)
     inputs = [
         _rounded(grid, graph, linear, source, step),
         _decoded(grid, graph, linear, weight, _scale(grid.scales(weight), dtype)),
     ]
     if narrowed:
-        sums = f"{linear.result}.sums"
-        graph.node(linear, "MatMul", inputs, [sums])
-        _product(graph, linear, "Cast", [sums], to=CODES["float16"])
+        _narrowed(graph, linear, "MatMul", inputs)
     else:
         _product(graph, linear, "MatMul", inputs)
 
@@ -123,6 +122,22 @@ def _decoded(
     ]
     graph.node(linear, "DequantizeLinear", constant, [matrix], axis=1)
     return matrix
+
+
+def _single(graph: Rewriting, linear: Linear, source: str) -> str:
+    """An input in fp32; products may share it."""
+    single = f"{source}.single"
+    graph.node(linear, "Cast", [source], [single], to=CODES["float32"])
+    return single
+
+
+def _narrowed(
+    graph: Rewriting, linear: Linear, op: str, inputs: list[str], domain: str = "", **numbers: int
+) -> None:
+    """A product in fp32 that becomes fp16."""
+    sums = f"{linear.result}.sums"
+    graph.node(linear, op, inputs, [sums], domain=domain, **numbers)
+    _product(graph, linear, "Cast", [sums], to=CODES["float16"])
 
 
 def _product(

@@ -32,8 +32,8 @@ class Options:
     Attributes:
         precision: of the denoisers' products.
         backend: what the bundle is for.
-        text_encoder: of its products; `keep` leaves it as it is; by default int8 where the backend
-            takes that.
+        text_encoder: of its products, for ONNX Runtime on the CPU whatever the backend is; `keep`
+            leaves it as it is; by default int8 for `onnxruntime`, else `keep`.
         target_error: of the denoisers' predictions, a share; formats are chosen to stay within it.
         calibration: clips that are made to see what the denoisers are given.
         prompts: clips that are made to see what was lost.
@@ -83,11 +83,6 @@ def check_options(options: Options) -> None:
     if options.text_encoder not in {None, *TEXT_ENCODERS}:
         raise UserError(
             unknown("text encoder's precision", str(options.text_encoder), TEXT_ENCODERS)
-        )
-    if options.text_encoder in TEXT_FORMATS and options.backend != "onnxruntime":
-        raise UserError(
-            f"{options.backend} has no {options.text_encoder} weights for the text encoder; "
-            "leave --text-encoder out"
         )
     if options.precision == "fp8":
         float8()

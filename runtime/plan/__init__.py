@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
 from ...engine import Bundle
-from ...engine.manifest import DENOISERS, TEXT_ENCODER
+from ...engine.manifest import DENOISERS
 from ...engine.planner import Needs, in_precision, needs
 from ..request import Settings
 from .machine import Machine, enough, shown
@@ -113,7 +113,7 @@ class Plan:
         """What other precisions would take, where the bundle is not quantized."""
         return {
             precision: [
-                place(self._in(precision, name), self.machine, name)
+                place(self._in(precision), self.machine, name)
                 for name in self._backends
                 if name in changed
             ]
@@ -128,14 +128,12 @@ class Plan:
     def _backends(self) -> tuple[str, ...]:
         return backends(self.stages.manifest, self.machine)
 
-    def _in(self, precision: str, backend: str) -> Stages:
-        """The stages in another precision; the text encoder is quantized for the CPU alone."""
+    def _in(self, precision: str) -> Stages:
+        """The stages in another precision; the text encoder's weights are quantized for the CPU."""
         stages = self.stages
 
         def tell(name: str, axes: Mapping[str, int], runs: int) -> Needs:
-            told = stages.tell(name, axes, runs)
-            kept = name == TEXT_ENCODER and backend == TENSORRT and precision != "fp16"
-            return told if kept else in_precision(told, name, precision)
+            return in_precision(stages.tell(name, axes, runs), name, precision)
 
         return Stages(stages.manifest, stages.settings, tell)
 

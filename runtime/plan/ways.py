@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...engine.manifest import TEXT_ENCODER
 from .machine import Machine, shown
 from .stages import LEFT_BEHIND, PROCESS, Opened, Stages
 
@@ -76,11 +77,18 @@ def ways(stages: Stages, machine: Machine, backend: str) -> dict[str, Iterator[W
 
 
 def _text(stages: Stages, machine: Machine) -> Iterator[Way]:
-    """On the GPU, on the CPU, and streamed where the CPU has no memory for it either."""
+    """On the GPU, on the CPU, and streamed where the CPU has no memory for it either.
+
+    One that is quantized is for the CPU, which `Sessions` knows.
+    """
     opened = stages.text()
+    ram = _ram(stages, opened)
+    quantization = stages.manifest.quantization
+    if quantization and quantization.backend_of(TEXT_ENCODER) == ONNXRUNTIME:
+        yield Way(0, ram)
+        return
     resident, streamed = _on_gpu(stages, machine, "text encoder", opened)
     yield resident
-    ram = _ram(stages, opened)
     reason = f"the text encoder takes {shown(resident.vram)} of a GPU; here {shown(ram)} of memory"
     yield Way(0, ram, (Measure("text_backend", ONNXRUNTIME, reason),))
     yield streamed

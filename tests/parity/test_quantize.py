@@ -31,6 +31,8 @@ SUMS = {"int8": {"Float"}, "fp8": {"Half", "Float"}}
 """What TensorRT-RTX's products give. Scales a channel come after them, and fp16 would overflow; one
 scale is in them, and only what is fp32 anyway, the timestep's embedding, gives that."""
 
+HALVED = ["denoiser", "text_encoder"]
+TEXT_ENCODERS = {"int8": "int8", "fp8": None}
 SMALL = ["width=32", "height=48", "frames=5"]
 CLIP: dict[str, Any] = {"width": 32, "height": 48, "frames": 5, "steps": 2}
 
@@ -39,18 +41,19 @@ CLIP: dict[str, Any] = {"width": 32, "height": 48, "frames": 5, "steps": 2}
 def half(
     tiny_bundle: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The tiny bundle with its denoiser in fp16."""
+    """The tiny bundle with its denoiser and text encoder in fp16."""
     folder = tmp_path_factory.mktemp("half")
-    options = ExportOptions(precision="fp16", graphs=["denoiser"], defaults=SMALL)
-    export_bundle(tiny_checkpoint, folder / "denoiser", options)
-    denoiser = Bundle.open(folder / "denoiser").graph("denoiser")
+    options = ExportOptions(precision="fp16", graphs=HALVED, defaults=SMALL)
+    export_bundle(tiny_checkpoint, folder / "halved", options)
+    halved = {name: Bundle.open(folder / "halved").graph(name) for name in HALVED}
     manifest = Bundle.open(tiny_bundle).manifest
     shutil.copytree(tiny_bundle, folder / "whole")
-    for file in (denoiser.file, *denoiser.data):
-        shutil.copyfile(folder / "denoiser" / file, folder / "whole" / file)
+    for graph in halved.values():
+        for file in (graph.file, *graph.data):
+            shutil.copyfile(folder / "halved" / file, folder / "whole" / file)
     changed = msgspec.structs.replace(
         manifest,
-        graphs={**manifest.graphs, "denoiser": denoiser},
+        graphs={**manifest.graphs, **halved},
         files=describe_files(folder / "whole"),
     )
     write_manifest(folder / "whole", changed)
@@ -67,7 +70,7 @@ def made(precision: str, half: Path, tmp_path_factory: pytest.TempPathFactory) -
     target = tmp_path_factory.mktemp("half") / precision
     options = Options(
         precision=precision, backend="tensorrt-rtx", target_error=1.0, calibration=1, prompts=1,
-        request=CLIP, accept_quality=True, threads=1,
+        request=CLIP, accept_quality=True, threads=1, text_encoder=TEXT_ENCODERS[precision],
     )  # fmt: skip
     quantize_bundle(half, target, options)
     return target
@@ -81,6 +84,8 @@ def test_every_product_is_near_its_source(precision: str, made: Path) -> None:
     assert len(spec.formats["denoiser"]) == 16
     assert set(spec.formats["denoiser"].values()) == {f"{precision}-static"}
     assert 0.002 < spec.quality.errors["denoiser"] < BOUND
+    text = spec.quality.errors.get("text_encoder")
+    assert text is None if TEXT_ENCODERS[precision] is None else 0.0005 < text < 0.02
     with mutoscope.load(made, threads=1) as pipe:
         assert pipe("a red circle", seed=1, **CLIP).frames.shape == (5, 48, 32, 3)
 

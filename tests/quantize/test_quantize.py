@@ -221,8 +221,6 @@ def test_mistakes_of_the_command(int8: Path, tmp_path: Path) -> None:
     refused(EMBEDDED, target, told, backend="tensorrt-rtz")
     told = "unknown precision for tensorrt-rtx 'int4'"
     refused(EMBEDDED, target, told, backend="tensorrt-rtx", precision="int4")
-    told = "tensorrt-rtx has no int8 weights for the text encoder; leave --text-encoder out"
-    refused(EMBEDDED, target, told, backend="tensorrt-rtx", text_encoder="int8")
     refused(EMBEDDED, tmp_path, f"{tmp_path} exists; choose another place or pass --overwrite")
     told = f"{EMBEDDED}: nothing of the graph 'denoiser' can be int8 within an error of 0.00%; a"
     refused(EMBEDDED, target, told, target_error=1e-7)

@@ -12,9 +12,9 @@ import mutoscope
 import numpy as np
 import pytest
 from mutoscope import cli
-from mutoscope.engine import Bundle, EngineOptions
+from mutoscope.engine import Bundle, EngineOptions, Sessions
 from mutoscope.engine.backends.onnxruntime import open_changed
-from mutoscope.engine.backends.tensorrt.engines import describe
+from mutoscope.engine.backends.tensorrt.engines import can_build, describe
 from mutoscope.engine.backends.tensorrt.package import Package
 from mutoscope.engine.lora import Merged
 from mutoscope.engine.manifest import TensorSpec
@@ -34,6 +34,7 @@ GRIDS = {"int8": INT8, "fp8": FP8}
 BOUNDS = {"int8": 0.02, "fp8": 0.06}
 """Of the error: float8 has three bits of mantissa, and rounds by 2.6 % of each number, mostly."""
 
+TEXT_ENCODERS = {"int8": "int4", "fp8": None}
 PEAK = 0.5
 SINGLE, HALF = CODES["float32"], CODES["float16"]
 AXES = {"batch": 1, "latent_frames": 2, "latent_height": 6, "latent_width": 4, "tokens": 128}
@@ -49,7 +50,7 @@ def made(precision: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("static") / precision
     options = dataclasses.replace(
         SMALL, backend="tensorrt-rtx", precision=precision, target_error=BOUNDS[precision],
-        accept_quality=True,
+        accept_quality=True, text_encoder=TEXT_ENCODERS[precision],
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUTOSCOPE_CACHE", str(target.parent / "cache"))
@@ -62,7 +63,8 @@ def test_scales_are_settled_and_symmetric(precision: str, made: Path) -> None:
     spec = bundle.manifest.quantization
     assert spec is not None
     assert (spec.backend, bundle.precision) == ("tensorrt-rtx", precision)
-    assert spec.formats.keys() == {"denoiser"}  # TensorRT has nothing for weights alone
+    text = {"text_encoder"} if TEXT_ENCODERS[precision] else set()
+    assert spec.formats.keys() == {"denoiser"} | text
     assert set(spec.formats["denoiser"].values()) == {f"{precision}-static"}
     assert 0.001 < spec.quality.errors["denoiser"] < 2 * BOUNDS[precision]
     file = OnnxFile(bundle, "denoiser")
@@ -231,6 +233,20 @@ def test_gpus_without_fp8_are_refused_before_anything_is_built() -> None:
     assert describe(package, fp8, "text_encoder", sizes, ["sm_86"]).targets == ("sm_86",)
 
 
+def test_a_text_encoder_in_few_bits_is_for_onnx_runtime(precision: str, made: Path) -> None:
+    bundle = Bundle.open(made)
+    narrow = TEXT_ENCODERS[precision] is not None
+    assert bundle.graph("text_encoder").precision == ("int4" if narrow else "fp32")
+    for backend in ("tensorrt-rtx", "null", "onnxruntime"):
+        wanted = "onnxruntime" if narrow and backend == "tensorrt-rtx" else backend
+        assert Sessions(bundle, backend, EngineOptions()).text_backend == wanted
+    assert Sessions(bundle, "tensorrt-rtx", EngineOptions(), text_backend="null").text_backend == (
+        "null"
+    )
+    assert can_build(bundle, "denoiser")
+    assert can_build(bundle, "text_encoder") is not narrow
+
+
 def test_a_graph_for_another_backend_is_not_built(
     int8: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -239,7 +255,8 @@ def test_a_graph_for_another_backend_is_not_built(
         cli.main(["build", str(int8), "--arch", "sm_89", "--graphs", "denoiser"])
     assert leave.value.code == 2
     told = (
-        f"mutoscope: error: {int8}: the graph 'denoiser' is quantized for onnxruntime; make a "
-        "bundle for TensorRT with: mutoscope quantize BUNDLE OUT --backend tensorrt-rtx"
+        f"mutoscope: error: {int8}: the graph 'denoiser' is quantized for onnxruntime, which runs "
+        "it beside TensorRT if it is the text encoder; other graphs are made for TensorRT with: "
+        "mutoscope quantize BUNDLE OUT --backend tensorrt-rtx"
     )
     assert capfd.readouterr().err.splitlines()[-1] == told

@@ -18,6 +18,12 @@ FLOAT8_SINCE = 89
 """The first compute capability that multiplies in fp8: Ada's."""
 
 
+def can_build(bundle: Bundle, name: str) -> bool:
+    """Whether a graph is not quantized for something else."""
+    quantization = bundle.manifest.quantization
+    return quantization is None or quantization.backend_of(name) in {None, *PACKAGES}
+
+
 def describe(
     package: Package,
     bundle: Bundle,
@@ -39,11 +45,11 @@ def describe(
             compute in the graph's precision, a graph that is quantized for another backend, or
             attention in int8 where it is not to be had.
     """
-    quantization = bundle.manifest.quantization
-    if quantization and name in quantization.formats and quantization.backend not in PACKAGES:
+    if not can_build(bundle, name):
         raise UserError(
-            f"{bundle.path}: the graph {name!r} is quantized for {quantization.backend}; make a "
-            "bundle for TensorRT with: mutoscope quantize BUNDLE OUT --backend tensorrt-rtx"
+            f"{bundle.path}: the graph {name!r} is quantized for onnxruntime, which runs it beside "
+            "TensorRT if it is the text encoder; other graphs are made for TensorRT with: "
+            "mutoscope quantize BUNDLE OUT --backend tensorrt-rtx"
         )
     if FLAG in flags and not package.ahead_of_time:
         raise UserError(f"attention in int8 is for tensorrt-rtx, not for {package.backend}")
