@@ -123,6 +123,16 @@ def open_stream() -> Stream:
             "pip uninstall onnxruntime; pip install 'mutoscope[cuda]'"
         )
     onnxruntime.preload_dlls()
+    return primary_stream()
+
+
+def primary_stream() -> Stream:
+    """A stream of the GPU, in the context that ONNX Runtime works in.
+
+    Raises:
+        MissingExtraError: cuda-core is not installed.
+        UserError: there is no NVIDIA driver, or no GPU, or its context is another.
+    """
     device = open_device()
     if not device.primary:
         raise UserError(

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 from ...errors import BundleError, MissingExtraError, UserError
-from ...kernels.cuda_core import open_device
 from ...kernels.device import Stream
 from ..bundle import Bundle
 from ..lora import check_loras
@@ -18,7 +17,7 @@ from ..profiles import profile_around
 from ..session import Tensor, axis_length, check_feeds
 from ..spec import Profile, covers
 from .onnxruntime.session import open_checked, package
-from .onnxruntime_cuda import BoundSession, content_for_gpu
+from .onnxruntime_cuda import BoundSession, content_for_gpu, primary_stream
 
 __all__ = ["check_loras", "open_session", "open_stream"]
 PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -121,14 +120,15 @@ def gpus() -> list[Any]:
 
 
 def open_stream() -> Stream:
-    """A stream of the first NVIDIA GPU, for sessions to share.
+    """A stream of the NVIDIA GPU that `kernels.devices` opens, for sessions to share.
 
     Raises:
         MissingExtraError: onnxruntime, its plugin or cuda-core is not installed.
-        UserError: there is no NVIDIA driver, or no GPU for it.
+        UserError: there is no NVIDIA driver, or no GPU for it, or its context is none that ONNX
+            Runtime works in.
     """
     gpus()
-    return open_device().stream()
+    return primary_stream()
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> RtxSession:

@@ -17,7 +17,7 @@ from mutoscope.engine.backends import onnxruntime_cuda
 from mutoscope.engine.backends.onnxruntime import open_changed
 from mutoscope.engine.onnx_file import parse
 from mutoscope.errors import UserError
-from mutoscope.kernels import devices, pycuda_device
+from mutoscope.kernels import devices, memory, pycuda_device, pycuda_stream
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 OPTIONS: dict[str, Any] = {"width": 48, "height": 32, "frames": 5, "steps": 2, "seed": 5}
@@ -88,6 +88,8 @@ def test_a_clip_in_pycuda_s_context_is_the_same(
     for name, module in fake.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(pycuda_device, "compile_source", lambda text, name, arch: name.encode())
+    monkeypatch.setattr(memory, "call_driver", fake.call_driver)
+    monkeypatch.setattr(pycuda_stream, "call_driver", fake.call_driver)
     with mutoscope.load(backend="onnxruntime-cuda") as pipe:
         wanted = pipe(PROMPT, **OPTIONS).frames
     monkeypatch.setattr(onnxruntime_cuda, "open_device", devices.open_device)

@@ -34,7 +34,7 @@ def compiled(cpu_stream: CpuStream, monkeypatch: pytest.MonkeyPatch) -> Compiled
     monkeypatch.setattr(onnxruntime_cuda, "DEVICE", "cpu")
     monkeypatch.setattr(onnxruntime_rtx, "RTX", "CPUExecutionProvider")
     monkeypatch.setattr(onnxruntime_rtx, "gpus", lambda: ["the GPU"])
-    monkeypatch.setattr(onnxruntime_rtx, "open_device", lambda: cpu_stream.device)
+    monkeypatch.setattr(onnxruntime_cuda, "open_device", lambda: cpu_stream.device)
     monkeypatch.setattr(
         onnxruntime_rtx, "on_gpu", lambda devices, options: lambda _: told.append(options)
     )

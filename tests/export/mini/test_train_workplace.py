@@ -26,9 +26,9 @@ def test_the_checkpoint_is_trained_in_time(recipe: object, limit: float) -> None
 
 
 def test_minutes_are_shared_out_as_in_the_recipe() -> None:
-    plan = budgets(CPU, ("vae", "dit"), minutes=31, steps=None)
-    assert plan["vae"].minutes == pytest.approx(31 * 75 / 155)
-    assert plan["dit"].minutes == pytest.approx(31 * 80 / 155)
+    plan = budgets(CPU, ("vae", "dit"), minutes=28, steps=None)
+    assert plan["vae"].minutes == pytest.approx(28 * 60 / 140)
+    assert plan["dit"].minutes == pytest.approx(28 * 80 / 140)
 
 
 def test_shapes_fit_the_compression() -> None:
