@@ -175,9 +175,9 @@ class Pipeline(Closing):
             predict.prompt = self._embed(check_prompt(new_prompt), account)
             self.sessions.done(TEXT_ENCODER)
 
-        take = self._steps(predict, settings, account)
+        step = self._steps(predict, settings, account)
         return Stream(
-            denoise(take, latents, scheduler, schedule, arithmetic.wait),
+            denoise(step, latents, scheduler, schedule, arithmetic.wait),
             settings.steps,
             latents,
             account,

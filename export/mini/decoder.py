@@ -19,6 +19,9 @@ from .vae import channels_last, pixel_error, reconstruct, save_vae
 from .whole import decode_whole, encode_whole, make_whole
 from .workplace import Workplace
 
+SQUARED = 12.0
+"""The weight of the squared error, four times what it is while latents are learnt."""
+
 
 class DecoderTask:
     """Rebuild clips from what the finished encoder makes of them."""
@@ -46,7 +49,7 @@ class DecoderTask:
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """As the autoencoder's, but for the prior on latents."""
+        """As the autoencoder's, but for the prior on latents, and closer to the pixels."""
         clips = batch["clips"]
         default = self.shapes[0].frames, self.shapes[0].height, self.shapes[0].width
         frequent = self._compiled is not None and tuple(clips.shape[1:4]) == default
@@ -54,7 +57,8 @@ class DecoderTask:
         with torch.no_grad():
             mean, log_variance = encode_whole(self.vae, as_video(clips))
         noise = torch.randn(mean.shape, generator=random, device=mean.device)
-        return pixel_error(decode(self.vae, mean + noise * (0.5 * log_variance).exp()), clips)
+        made = decode(self.vae, mean + noise * (0.5 * log_variance).exp())
+        return pixel_error(made, clips, SQUARED)
 
     def sheet(self) -> NDArray[np.uint8]:
         """Held-out clips, and beside them what the autoencoder makes of them."""

@@ -79,10 +79,10 @@ class VaeTask:
         save_vae(self.vae, folder)
 
 
-def pixel_error(made: Tensor, clips: Tensor) -> tuple[Tensor, Metrics]:
+def pixel_error(made: Tensor, clips: Tensor, squared: float = MSE) -> tuple[Tensor, Metrics]:
     """Of a video float32 (n, 3, frames, height, width) and the clips that it is to be.
 
-    Pixels and edges; objects count three times.
+    Pixels and edges; objects count three times. `squared` is the weight of the squared error.
     """
     error = made - as_video(clips)
     weight = 1 + FOREGROUND_WEIGHT * foreground(clips)
@@ -90,7 +90,7 @@ def pixel_error(made: Tensor, clips: Tensor) -> tuple[Tensor, Metrics]:
     mse = (weight * error**2).mean()
     l1 = (weight * error.abs()).mean()
     gradient = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    loss = MSE * mse + L1 * l1 + GRADIENT * gradient
+    loss = squared * mse + L1 * l1 + GRADIENT * gradient
     return loss, {"mse": (error**2).mean(), "gradient": gradient}
 
 
