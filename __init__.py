@@ -53,10 +53,10 @@ def load(
         backend: what runs the engines.
         precision: what the bundle must have; by default whatever it has.
         threads: CPU threads; by default all cores.
-        loras: files (safetensors) and their scales, e.g. `{"pixel-art.safetensors": 0.8}`: what
-            they say is added to the denoiser's weights. Of a bundle with two denoisers both are
-            changed, or those that are named: `{"low.safetensors": {"denoiser_2": 1}}`.
-            `Pipeline.set_loras` changes them.
+        loras: files (safetensors), or the embedded model's own by their names, and their scales,
+            e.g. `{"outlines": 0.8}`: what they say is added to the denoiser's weights. Of a bundle
+            with two denoisers both are changed, or those that are named:
+            `{"low.safetensors": {"denoiser_2": 1}}`. `Pipeline.set_loras` changes them.
         text_backend: what runs the text encoder, if something else: `onnxruntime` keeps it on the
             CPU, and its weights out of a GPU's memory.
         weight_budget: bytes of a GPU's memory for the weights of an engine that was built with

@@ -72,6 +72,7 @@ def _comparison(judgement: Judgement, options: dict[str, Any]) -> Comparison:
             settings[0],
             bundle=judgement.reference,
             precision=None,
+            loras={},
             options={"steps": REFERENCE_STEPS},
         )
     return Comparison(settings, reference=reference, task=task)

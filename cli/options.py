@@ -175,14 +175,15 @@ ENGINE = [
         "loras",
         type=ScaledPath(),
         multiple=True,
-        help="Added to the denoiser's weights, e.g. pixel-art.safetensors:0.8; may be repeated. "
-        "Of two denoisers to both, or to one: low.safetensors:1@denoiser_2.",
+        help="Added to the denoiser's weights: a file, or the embedded model's outlines and "
+        "four-steps, e.g. outlines:0.8; may be repeated. Of two denoisers to both, or to one: "
+        "low.safetensors:1@denoiser_2.",
     ),
 ]
 
 SWEPT = (
-    "bundle", "backend", "scheduler", "shift", "steps", "guidance_scale", "guidance_interval",
-    "step_cache",
+    "bundle", "backend", "scheduler", "shift", "shift_terminal", "steps", "guidance_scale",
+    "guidance_interval", "step_cache",
 )  # fmt: skip
 """What a sweep can take several values of; the first changes slowest."""
 

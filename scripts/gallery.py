@@ -43,6 +43,12 @@ SEED = 7
 COLUMNS = 4
 QUALITY = 75
 STILL_FILE = "still.png"
+FEW: dict[str, Any] = {"steps": 4, "guidance_scale": 1, "shift_terminal": 0.4}
+"""What the LoRA `four-steps` is for."""
+
+FLAGS = {"guidance_scale": "guidance"}
+"""Of options, where it is not their name."""
+
 TRIED, SHOWN = 32, 8
 """So many prompts are tried to find where it fails, and so many of the worst are shown."""
 
@@ -67,11 +73,12 @@ errs too.
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip to make: a scene, and the options of its request."""
+    """One clip to make: a scene, the options of its request, and perhaps a LoRA."""
 
     scene: Scene
     seed: int = SEED
     options: dict[str, Any] = field(default_factory=dict)
+    lora: str | None = None
 
     @property
     def command(self) -> str:
@@ -81,7 +88,10 @@ class Entry:
             options["image"] = STILL_FILE
         if "width" in options:
             options["size"] = f"{options.pop('width')}x{options.pop('height')}"
-        flags = "".join(f" --{name} {value}" for name, value in options.items())
+        if self.lora:
+            options["lora"] = self.lora
+        named = {FLAGS.get(name, name).replace("_", "-"): value for name, value in options.items()}
+        flags = "".join(f" --{name} {value}" for name, value in named.items())
         return f'mutoscope generate "{describe(self.scene)}" --seed {self.seed}{flags}'
 
 
@@ -125,6 +135,9 @@ def main(folder: Path) -> None:
 
         def make(entry: Entry) -> Made:
             sys.stderr.write(f"{entry.command}\n")
+            loras = {entry.lora: 1.0} if entry.lora else {}
+            if loras != {lora.file.path.stem: lora.scale for lora in pipe.sessions.options.loras}:
+                pipe.set_loras(loras)
             frames = pipe(describe(entry.scene), seed=entry.seed, **entry.options).frames
             return Made(entry, frames, score(frames, entry.scene, vocabulary))
 
@@ -159,6 +172,17 @@ def shown(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
     scene = Scene((Object("star", "yellow", "up"),), "navy")
     made = [make(Entry(scene, options=way)) for way in ways]
     yield Section("steps", "Each scheduler with 4 and with 30 steps", made, 2)
+    yield from loras(make, vocabulary)
+
+
+def loras(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
+    """The embedded model's own."""
+    scenes = shapes(vocabulary)
+    made = [make(Entry(scene, options=FEW, lora="four-steps")) for scene in scenes]
+    yield Section("four-steps", "Every shape, in four steps without guidance", made)
+    made = [make(Entry(scene, lora="outlines")) for scene in scenes]
+    note = "The scorer knows filled shapes alone.\n"
+    yield Section("outlines", "Every shape, as an outline", made, note=note)
 
 
 def requests(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mutoscope
+import numpy as np
 import pytest
 from mutoscope.bench.adherence import Adherence, aggregate, prompts, score, vocabulary_of
 
@@ -23,13 +26,21 @@ relation 5 of 5, size 8 of 10, camera 6 of 9. Of guesses, one in eight colours, 
 eight backgrounds and twelve shapes is right."""
 
 
-@pytest.fixture(scope="module")
-def adherence() -> Adherence:
-    with mutoscope.load() as pipe:
+WAYS: dict[str, tuple[dict[str, float], dict[str, Any]]] = {
+    "30 steps": ({}, {}),
+    "four steps": ({"four-steps": 1}, {"steps": 4, "guidance_scale": 1, "shift_terminal": 0.4}),
+}
+"""LoRAs and options of the request."""
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def adherence(request: pytest.FixtureRequest) -> Adherence:
+    loras, options = WAYS[request.param]
+    with mutoscope.load(loras=loras) as pipe:
         vocabulary = vocabulary_of(pipe.tokenizer.words)
         assert vocabulary is not None
         return aggregate(
-            score(pipe(prompt, seed=seed).frames, scene, vocabulary)
+            score(pipe(prompt, seed=seed, **options).frames, scene, vocabulary)
             for seed, (prompt, scene) in enumerate(prompts(CLIPS, vocabulary=vocabulary))
         )
 
@@ -39,3 +50,16 @@ def test_clips_show_what_was_asked(adherence: Adherence, attribute: str) -> None
     tally = adherence.tallies[attribute]
     assert tally.asked > 0
     assert tally.fraction >= FLOORS[attribute]
+
+
+def test_outlines_show_what_is_behind() -> None:
+    """Of a square and of a circle less is coloured, but still a line around each."""
+    shares = []
+    with mutoscope.load() as pipe:
+        for loras in ({}, {"outlines": 1.0}):
+            pipe.set_loras(loras)
+            for prompt in ("a large red circle on a white background", "a large blue square"):
+                frames = pipe(prompt, seed=3).frames.astype(int)
+                shares.append(np.mean(np.ptp(frames, axis=-1) > 100))
+    for filled, outlined in zip(shares[:2], shares[2:], strict=True):
+        assert 0.2 * filled < outlined < 0.8 * filled

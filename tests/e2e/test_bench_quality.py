@@ -55,6 +55,17 @@ def test_defaults_are_the_reference_alone(run: Run) -> None:
     assert (row["psnr"], row["seed"], row["prompts"]) == ("", "0", "2")
 
 
+def test_a_lora_is_compared_with_the_bundle_alone(run: Run) -> None:
+    done = run(
+        *QUALITY, "--lora", "four-steps", "--steps", "4,30", "--shift-terminal", 0.4,
+        "--reference", EMBEDDED, "-o", "json",
+    )  # fmt: skip
+    reference, few, many = json.loads(done.out)["quality"]
+    assert (reference["steps"], reference["shift_terminal"]) == (30, None)
+    assert (few["steps"], few["shift_terminal"], many["steps"]) == (4, 0.4, 30)
+    assert 0 < many["psnr"] < 60
+
+
 def test_bounds(run: Run, folder: Path) -> None:
     """The table is printed all the same; then one line, and exit code 1."""
     cheap = [*QUALITY, "--steps", 1, "--reference", EMBEDDED]
