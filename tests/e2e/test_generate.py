@@ -110,6 +110,7 @@ def test_every_option(run: Run, folder: Path) -> None:
         "--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--encoder", "software",
         "--quality", 90, "--preview", "preview.png", "--json",
         "--guidance-interval", "0:0.5", "--step-cache", 0.1, "--vae-tile", 64,
+        "--sequential-guidance",
     )  # fmt: skip
     settings = json.loads(done.out)["settings"]
     del settings["seed"]
@@ -117,6 +118,7 @@ def test_every_option(run: Run, folder: Path) -> None:
         "prompt": PROMPT, "negative_prompt": "blue", "width": 96, "height": 64, "frames": 5,
         "fps": 8.0, "steps": 2, "guidance_scale": 3.0, "scheduler": "unipc", "shift": 5.0,
         "guidance_interval": [0, 0.5], "step_cache": 0.1, "vae_tile": 64,
+        "sequential_guidance": True,
     }  # fmt: skip
     clip = probe(folder / "out.mp4")
     assert (clip.width, clip.height, clip.frames, clip.fps) == (96, 64, 5, 8)
