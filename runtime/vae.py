@@ -38,7 +38,8 @@ def decode(open_graph: Callable[[str], Session], latent_frames: Iterable[Any]) -
         session = open_graph("vae_decoder_next" if index else "vae_decoder_first")
         outputs = session.run({"latents": latents, **cache}, into=spare)
         yield outputs.pop("frames")
-        spare = {CACHE_OUT + name: tensor for name, tensor in cache.items()}
+        on_device = {n: tensor for n, tensor in cache.items() if not isinstance(tensor, np.ndarray)}
+        spare = {CACHE_OUT + name: tensor for name, tensor in on_device.items()}
         cache = {name.removeprefix(CACHE_OUT): tensor for name, tensor in outputs.items()}
 
 
