@@ -214,11 +214,14 @@ def load_text(folder: Path, device: str) -> tuple[Any, Any]:
     return encoder.to(device), load_tokenizer(folder / "tokenizer")
 
 
-def load_vae(workplace: Workplace, device: str) -> Any:
-    """The autoencoder as it is now, with its latents' statistics where they are measured."""
+def load_vae(workplace: Workplace, device: str, stage: str | None = None) -> Any:
+    """A stage's autoencoder, with its latents' statistics where they are measured.
+
+    By default the decoder's, where that is finished: it has the same encoder.
+    """
     from diffusers import AutoencoderKLWan
 
-    stage = "decoder" if workplace.finished("decoder") else "vae"
+    stage = stage or ("decoder" if workplace.finished("decoder") else "vae")
     vae = AutoencoderKLWan.from_pretrained(workplace.product(stage)).to(device)
     if workplace.finished("latents"):
         found = read_statistics(workplace.product("latents"))

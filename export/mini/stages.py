@@ -78,7 +78,7 @@ def _latents(order: Order) -> None:
     recipe, workplace = order.recipe, order.workplace
     shards = Shards(recipe.shapes, recipe.shard, mix(recipe.seed, 4))
     folder = workplace.stage("latents")
-    vae = channels_last(load_vae(workplace, order.device))
+    vae = channels_last(load_vae(workplace, order.device, "vae"))
     encode_shards(vae, shards, folder, order.budgets["latents"], recipe.workers)
     workplace.finish("latents", partial(write_statistics, vae, folder / SHARDS))
 
