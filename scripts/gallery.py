@@ -135,9 +135,9 @@ def main(folder: Path) -> None:
 
         def make(entry: Entry) -> Made:
             sys.stderr.write(f"{entry.command}\n")
-            loras = {entry.lora: 1.0} if entry.lora else {}
-            if loras != {lora.file.path.stem: lora.scale for lora in pipe.sessions.options.loras}:
-                pipe.set_loras(loras)
+            wanted = [entry.lora] if entry.lora else []
+            if wanted != [lora.file.path.stem for lora in pipe.sessions.options.loras]:
+                pipe.set_loras(dict.fromkeys(wanted, 1))
             frames = pipe(describe(entry.scene), seed=entry.seed, **entry.options).frames
             return Made(entry, frames, score(frames, entry.scene, vocabulary))
 
