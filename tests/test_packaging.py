@@ -81,10 +81,10 @@ def test_wheel_holds_the_kernels(wheel: list[str]) -> None:
 
 
 def test_wheel_holds_the_operators(wheel: list[str]) -> None:
-    folder = "engine/backends/onnxruntime/native"
-    wanted = {f"mutoscope/{folder}/{path.name}" for path in (ROOT / folder).iterdir()}
+    folder = "engine/backends/onnxruntime/native/"
+    wanted = {f"mutoscope/{folder}{path.name}" for path in (ROOT / folder).iterdir()}
     assert {name for name in wheel if folder in name} == wanted
-    assert f"mutoscope/{folder}/attention.cpp" in wanted
+    assert f"mutoscope/{folder}attention.cpp" in wanted
 
 
 @pytest.mark.parametrize("path", sources(), ids=str)

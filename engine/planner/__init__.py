@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ...errors import MutoscopeError
 from ..backends.onnxruntime.blocked import fits_blocks
-from ..backends.onnxruntime.library import usable
+from ..backends.onnxruntime.native_operators import usable
 from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle

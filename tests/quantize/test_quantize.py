@@ -13,7 +13,7 @@ import mutoscope
 import numpy as np
 import pytest
 from mutoscope.engine import Bundle, open_graph
-from mutoscope.engine.backends.onnxruntime.library import usable
+from mutoscope.engine.backends.onnxruntime.native_operators import usable
 from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.planner import needs
 from mutoscope.errors import UserError

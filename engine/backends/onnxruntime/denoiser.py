@@ -18,7 +18,7 @@ from ...onnx_file import parse
 from ...open import EngineOptions
 from ...session import Tensor
 from .blocked import OPERATOR, fits_blocks
-from .library import own_operators
+from .native_operators import own_operators
 from .padding import BIAS, shorten
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package

@@ -16,7 +16,7 @@ from mutoscope.engine import Bundle, EngineOptions
 from mutoscope.engine.backends.onnxruntime import (
     attention,
     denoiser,
-    library,
+    native_operators,
     open_changed,
     open_session,
 )
@@ -28,7 +28,7 @@ from mutoscope.engine.protobuf import message_class
 from numpy.typing import NDArray
 
 ort = pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
-if shutil.which(library.COMPILER) is None:
+if shutil.which(native_operators.COMPILER) is None:
     pytest.skip("there is no C++ compiler", allow_module_level=True)
 
 Array = NDArray[np.float32]
@@ -45,12 +45,12 @@ def operators(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """The library: the same source without instructions of its own, and with them."""
-    flags = library.BF16 if request.param == "AVX-512" else ()
-    if flags and not library.usable():
+    flags = native_operators.BF16 if request.param == "AVX-512" else ()
+    if flags and not native_operators.usable():
         pytest.skip("this CPU has no AVX-512 BF16")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUTOSCOPE_CACHE", str(tmp_path_factory.mktemp("operators")))
-        yield library.build(flags)
+        yield native_operators.build(flags)
 
 
 def attend(
@@ -204,16 +204,18 @@ def test_only_what_is_in_int8_takes_it() -> None:
 
 
 def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = library.build(())
-    monkeypatch.setattr(library, "_compile", lambda flags, to: pytest.fail("compiled again"))
-    assert library.build(()) == made
+    made = native_operators.build(())
+    monkeypatch.setattr(
+        native_operators, "_compile", lambda flags, to: pytest.fail("compiled again")
+    )
+    assert native_operators.build(()) == made
 
 
 def test_what_others_changed_is_not_loaded() -> None:
-    made = library.build(())
+    made = native_operators.build(())
     good = made.read_bytes()
     made.write_bytes(good + b"\0")
-    assert library.build(()).read_bytes()[: len(good)] == good
+    assert native_operators.build(()).read_bytes()[: len(good)] == good
     assert made.read_bytes() == good
 
 
@@ -229,6 +231,6 @@ def test_without_it_attention_is_in_fp32(
         assert failure is not None
         raise failure
 
-    monkeypatch.setattr(library, "usable", lambda: failure is not None)
-    monkeypatch.setattr(library, "build", build)
-    assert library.own_operators.__wrapped__() is None
+    monkeypatch.setattr(native_operators, "usable", lambda: failure is not None)
+    monkeypatch.setattr(native_operators, "build", build)
+    assert native_operators.own_operators.__wrapped__() is None
