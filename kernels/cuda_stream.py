@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from ..errors import MutoscopeError
 from .cuda_array import CudaArray, adopt
 from .cuda_events import CudaEvent, CudaGraph
 from .device import DTYPES, Argument, DeviceArray, Event, Graph
-from .memory import DeviceMemory, PinnedMemory
+from .memory import DeviceMemory, Landing
 from .native import call_driver, import_cuda, let_wait, native_errors
 from .recording import Rehearsal
 
@@ -36,8 +35,8 @@ class CudaStream(Closing):
         # While a graph is recorded, what is put into the stream goes there.
         self._target = native
         self._waiter = ThreadPoolExecutor(1, "wait", device.set_current)
-        self._rehearsal: Rehearsal[CudaArray] | None = None
-        self._pinned: dict[int, list[PinnedMemory]] = {}
+        self._rehearsal: Rehearsal[CudaArray] = Rehearsal()
+        self._landing = Landing(device.calling)
 
     @property
     def handle(self) -> int:
@@ -47,8 +46,6 @@ class CudaStream(Closing):
     def empty(self, shape: Sequence[int], dtype: str) -> CudaArray:
         """An array from the device's pool; its memory goes back when nothing refers to it."""
         shape = tuple(shape)
-        if self._rehearsal is None:
-            return self._from_pool(shape, dtype)
         return self._rehearsal.array(shape, dtype, lambda: self._from_pool(shape, dtype))
 
     def _from_pool(self, shape: tuple[int, ...], dtype: str) -> CudaArray:
@@ -89,20 +86,12 @@ class CudaStream(Closing):
 
     def fetch(self, array: DeviceArray) -> Callable[[], NDArray[Any]]:
         """Begin a copy to the host; what it gives waits for that alone, and returns it."""
-        dtype = DTYPES[array.dtype]
-        size = math.prod(array.shape) * dtype.itemsize
-        free = self._pinned.setdefault(size, [])
-        memory = free.pop() if free else PinnedMemory(self.device.calling, size)
-        self._copy("cuMemcpyDtoHAsync", memory.pointer, array.pointer, size)
-        copied = self.record()
 
-        def finish() -> NDArray[Any]:
-            copied.synchronize()
-            values = memory.values(array.shape, dtype)
-            free.append(memory)
-            return values
+        def copy(target: int, size: int) -> CudaEvent:
+            self._copy("cuMemcpyDtoHAsync", target, array.pointer, size)
+            return self.record()
 
-        return finish
+        return self._landing.fetch(array, copy)
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of one shape and dtype.
@@ -153,14 +142,7 @@ class CudaStream(Closing):
             MutoscopeError: it cannot be recorded: it waits, copies to or from the host, or does not
                 do the same twice.
         """
-        self._rehearsal = Rehearsal()
-        try:
-            work()
-            self._rehearsal.repeat()
-            builder = self._recorded(work)
-            arrays = self._rehearsal.arrays
-        finally:
-            self._rehearsal = None
+        builder, arrays = self._rehearsal.perform(work, self._recorded)
         with native_errors("cuGraphInstantiate"):
             return CudaGraph(builder.complete(), self._native, arrays)
 
@@ -172,25 +154,18 @@ class CudaStream(Closing):
     def close(self) -> None:
         """Give the stream back."""
         self._waiter.shutdown(wait=False)
-        self._pinned.clear()
+        self._landing.clear()
         self._native.close()
 
     def _recorded(self, work: Callable[[], None]) -> Any:
-        """Cuda-core's builder of the graph of `work`.
-
-        What is freed meanwhile would be freed at every launch, so Python collects no garbage.
-        """
+        """Cuda-core's builder of the graph of `work`."""
         with native_errors("cuStreamBeginCapture"):
             builder = self._native.create_graph_builder().begin_building()
-        collecting = gc.isenabled()
-        gc.disable()
         self._target = builder
         try:
             work()
         finally:
             self._target = self._native
-            if collecting:
-                gc.enable()
             with native_errors("cuStreamEndCapture"):
                 builder.end_building()
         return builder

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .device import DTYPES, DeviceArray, Event
 from .native import call_driver
 
 Calling = Callable[[str], AbstractContextManager[None]]
@@ -51,6 +52,42 @@ class PinnedMemory(Memory):
         size = math.prod(shape) * dtype.itemsize
         memory = memoryview((ctypes.c_char * size).from_address(self.pointer))
         return np.frombuffer(memory, dtype).reshape(shape).copy()
+
+
+class Landing:
+    """Where copies to the host arrive: page-locked memory, taken again once it was read."""
+
+    def __init__(self, calling: Calling) -> None:
+        self._calling = calling
+        self._free: dict[int, list[PinnedMemory]] = {}
+
+    def fetch(
+        self, array: DeviceArray, copy: Callable[[int, int], Event]
+    ) -> Callable[[], NDArray[Any]]:
+        """Begin a copy of an array; what it gives waits for that alone, and returns it.
+
+        Args:
+            array: on the device.
+            copy: puts the copy to an address, of so many bytes, into a stream, and marks the point
+                after it.
+        """
+        dtype = DTYPES[array.dtype]
+        size = math.prod(array.shape) * dtype.itemsize
+        free = self._free.setdefault(size, [])
+        memory = free.pop() if free else PinnedMemory(self._calling, size)
+        copied = copy(memory.pointer, size)
+
+        def finish() -> NDArray[Any]:
+            copied.synchronize()
+            values = memory.values(array.shape, dtype)
+            free.append(memory)
+            return values
+
+        return finish
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._free.clear()
 
 
 def _free(calling: Calling, call: str, pointer: int) -> None:

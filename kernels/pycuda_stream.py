@@ -6,11 +6,10 @@ other takes) and recorded graphs (the driver's own calls, which the compiler's c
 
 from __future__ import annotations
 
-import gc
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +21,7 @@ from ..closing import Closing
 from ..errors import MutoscopeError
 from .cuda_array import CudaArray, adopt
 from .device import DTYPES, Argument, DeviceArray, Event
-from .memory import DeviceMemory, PinnedMemory
+from .memory import DeviceMemory, Landing
 from .native import call_driver, import_cuda, let_wait
 from .pycuda_driver import (
     Allocation,
@@ -43,13 +42,23 @@ POINTER = "P"
 
 @dataclass(frozen=True)
 class PyCudaEvent:
-    """A point in a stream's work."""
+    """A point in a stream's work.
+
+    Attributes:
+        device: of the stream.
+        native: PyCUDA's.
+        waiter: the thread that waits for it, so that Ctrl-C is heard.
+    """
 
     device: PyCudaDevice
     native: NativeEvent
+    waiter: Executor
 
     def synchronize(self) -> None:
         """Wait until the work before it is done."""
+        self.waiter.submit(self._wait).result()
+
+    def _wait(self) -> None:
         with self.device.calling("cuEventSynchronize"):
             self.native.synchronize()
 
@@ -86,9 +95,9 @@ class PyCudaStream(Closing):
         with device.calling("cuStreamCreate"):
             self._natives = [self._driver.Stream()]
             self._pool = import_tools().DeviceMemoryPool()
-        self._rehearsal: Rehearsal[CudaArray] | None = None
+        self._rehearsal: Rehearsal[CudaArray] = Rehearsal()
         self._recording = False
-        self._pinned: dict[int, list[PinnedMemory]] = {}
+        self._landing = Landing(device.calling)
         self._give_back = weakref.finalize(self, _close, device, self._natives, self._pool)
 
     @property
@@ -110,8 +119,6 @@ class PyCudaStream(Closing):
     def empty(self, shape: Sequence[int], dtype: str) -> CudaArray:
         """An array from the stream's pool; its memory goes back when nothing refers to it."""
         shape = tuple(shape)
-        if self._rehearsal is None:
-            return self._from_pool(shape, dtype)
         return self._rehearsal.array(shape, dtype, lambda: self._from_pool(shape, dtype))
 
     def _from_pool(self, shape: tuple[int, ...], dtype: str) -> CudaArray:
@@ -157,22 +164,14 @@ class PyCudaStream(Closing):
 
     def fetch(self, array: DeviceArray) -> Callable[[], NDArray[Any]]:
         """Begin a copy to the host; what it gives waits for that alone, and returns it."""
-        dtype = DTYPES[array.dtype]
-        size = math.prod(array.shape) * dtype.itemsize
-        free = self._pinned.setdefault(size, [])
-        memory = free.pop() if free else PinnedMemory(self.device.calling, size)
-        if size:
-            with self._through_the_host("cuMemcpyDtoHAsync"):
-                call_driver("cuMemcpyDtoHAsync", memory.pointer, array.pointer, size, self.handle)
-        copied = self.record()
 
-        def finish() -> NDArray[Any]:
-            self._waiter.submit(copied.synchronize).result()
-            values = memory.values(array.shape, dtype)
-            free.append(memory)
-            return values
+        def copy(target: int, size: int) -> PyCudaEvent:
+            if size:
+                with self._through_the_host("cuMemcpyDtoHAsync"):
+                    call_driver("cuMemcpyDtoHAsync", target, array.pointer, size, self.handle)
+            return self.record()
 
-        return finish
+        return self._landing.fetch(array, copy)
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of one shape and dtype.
@@ -202,7 +201,7 @@ class PyCudaStream(Closing):
         with self.device.calling("cuEventRecord"):
             event = self._driver.Event()
             event.record(self.native)
-        return PyCudaEvent(self.device, event)
+        return PyCudaEvent(self.device, event, self._waiter)
 
     def wait(self, event: Event) -> None:
         """Let what follows wait for an event of another stream."""
@@ -224,14 +223,7 @@ class PyCudaStream(Closing):
             MutoscopeError: it cannot be recorded: it waits, copies to or from the host, or does not
                 do the same twice.
         """
-        self._rehearsal = Rehearsal()
-        try:
-            work()
-            self._rehearsal.repeat()
-            graph = self._recorded(work)
-            arrays = self._rehearsal.arrays
-        finally:
-            self._rehearsal = None
+        graph, arrays = self._rehearsal.perform(work, self._recorded)
         try:
             (instance,) = _call(self.device, "cuGraphInstantiate", graph, 0)
         finally:
@@ -245,19 +237,15 @@ class PyCudaStream(Closing):
     def close(self) -> None:
         """Give the stream and the memory that its pool keeps back. A second call does nothing."""
         self._waiter.shutdown(wait=False)
-        self._pinned.clear()
+        self._landing.clear()
         self._give_back()
 
     def _recorded(self, work: Callable[[], None]) -> Any:
-        """The driver's graph of `work`.
-
-        What is freed meanwhile would be freed at every launch, so Python collects no garbage.
-        """
+        """The driver's graph of `work`."""
         modes, device = import_cuda("bindings.driver").CUstreamCaptureMode, self.device
         relaxed = modes.CU_STREAM_CAPTURE_MODE_RELAXED
         _call(device, "cuStreamBeginCapture", self.handle, relaxed)
-        self._recording, collecting = True, gc.isenabled()
-        gc.disable()
+        self._recording = True
         try:
             work()
         except BaseException:
@@ -265,8 +253,6 @@ class PyCudaStream(Closing):
             raise
         finally:
             self._recording = False
-            if collecting:
-                gc.enable()
         (graph,) = _call(device, "cuStreamEndCapture", self.handle)
         return graph
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -9,36 +10,56 @@ from ..errors import MutoscopeError
 from .device import DeviceArray, Stream
 
 Made = TypeVar("Made", bound=DeviceArray)
+Graph = TypeVar("Graph")
 
 
 class Rehearsal(Generic[Made]):
-    """The arrays that work allocates as it runs, for when it is recorded: the same, in turn.
+    """What a stream allocates: new arrays, but for work that is recorded those of its first run.
 
     Nothing can be allocated in a stream that is being recorded, and what is recorded has addresses
     in it; so these arrays live as long as the graph.
     """
 
     def __init__(self) -> None:
-        self.arrays: list[Made] = []
+        self._arrays: list[Made] | None = None
         self._again: Iterator[Made] | None = None
 
-    def repeat(self) -> None:
-        """What comes now is recorded."""
-        self._again = iter(self.arrays)
-
     def array(self, shape: tuple[int, ...], dtype: str, make: Callable[[], Made]) -> Made:
-        """A new array the first time, and that one the second.
+        """A new array, or one of the first run.
 
         Raises:
             MutoscopeError: the work does not do the same twice.
         """
         if self._again is None:
-            self.arrays.append(make())
-            return self.arrays[-1]
+            made = make()
+            if self._arrays is not None:
+                self._arrays.append(made)
+            return made
         array = next(self._again, None)
         if array is None or (array.shape, array.dtype) != (shape, dtype):
             raise MutoscopeError("work that is recorded allocates the same arrays each time")
         return array
+
+    def perform(
+        self, work: Callable[[], None], record: Callable[[Callable[[], None]], Graph]
+    ) -> tuple[Graph, Sequence[Made]]:
+        """Run work, then record it: what `record` gives, and the arrays whose addresses are in it.
+
+        What is freed while it is recorded would be freed at every launch, so Python collects no
+        garbage then.
+        """
+        arrays: list[Made] = []
+        self._arrays = arrays
+        collecting = gc.isenabled()
+        try:
+            work()
+            self._again = iter(arrays)
+            gc.disable()
+            return record(work), arrays
+        finally:
+            self._arrays = self._again = None
+            if collecting:
+                gc.enable()
 
 
 class Recording:

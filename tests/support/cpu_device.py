@@ -85,7 +85,7 @@ class CpuStream:
     def __init__(self, folder: Path) -> None:
         self._library = cache(lambda source: build(read_source(source), folder / source))
         self.calls: list[str] = []
-        self._rehearsal: Rehearsal[CpuArray] | None = None
+        self._rehearsal: Rehearsal[CpuArray] = Rehearsal()
         self._recorded: list[Callable[[], Any]] | None = None
         self.device = SimpleNamespace(
             index=0,
@@ -108,8 +108,6 @@ class CpuStream:
         def make() -> CpuArray:
             return self._new(np.full(shape, 77, DTYPES[dtype]), dtype)
 
-        if self._rehearsal is None:
-            return make()
         return self._rehearsal.array(tuple(shape), dtype, make)
 
     def adopt(self, foreign: Any) -> CpuArray:
@@ -148,15 +146,15 @@ class CpuStream:
         self.do(lambda: target.values().__setitem__(..., source.values()))
 
     def capture(self, work: Callable[[], None]) -> Any:
-        self._rehearsal = Rehearsal()
-        try:
-            work()
-            self._rehearsal.repeat()
-            self._recorded = []
-            work()
-            recorded, arrays = self._recorded, self._rehearsal.arrays
-        finally:
-            self._recorded = self._rehearsal = None
+        def record(work: Callable[[], None]) -> list[Callable[[], Any]]:
+            self._recorded = recorded = []
+            try:
+                work()
+            finally:
+                self._recorded = None
+            return recorded
+
+        recorded, arrays = self._rehearsal.perform(work, record)
 
         def launch(arrays: Any = arrays) -> None:
             self.calls.append("launch graph")

@@ -39,13 +39,13 @@ class FakePyCuda:
     """The state of the driver, and the modules that stand in for PyCUDA's.
 
     Attributes:
-        library: gives the kernels of a source, built for this CPU.
+        build: gives the kernels of a source, built for this CPU.
         devices: how many GPUs there are.
         calls: what was asked for, in order.
         mistakes: what would have ended the process, or lost memory.
     """
 
-    library: Callable[[str], Any]
+    build: Callable[[str], Any]
     devices: int = 1
     eager: bool = False
     calls: list[str] = field(default_factory=list)
@@ -398,14 +398,14 @@ class FakeModule:
             raise LogicError(
                 "cuModuleLoadDataEx failed: device kernel image is invalid - ptxas: not an ELF\0"
             )
-        self.fake, self.library = fake, fake.library(cubin.decode())
+        self.fake, self.kernels = fake, fake.build(cubin.decode())
 
     def get_function(self, name: str) -> FakeFunction:
         try:
-            count = self.library[f"count_{name}"]()
+            count = self.kernels[f"count_{name}"]()
         except AttributeError:
             raise LogicError("cuModuleGetFunction failed: named symbol not found") from None
-        return FakeFunction(self.fake, self.library[f"launch_{name}"], name, count)
+        return FakeFunction(self.fake, self.kernels[f"launch_{name}"], name, count)
 
 
 @dataclass
