@@ -19,7 +19,7 @@ Text = Annotated[str, msgspec.Meta(max_length=100_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 AxisName = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^([1-9][0-9]{0,5}\*)?[A-Za-z_]+$")]
 Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | AxisName
-Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "int4"]
+Precision = Literal["fp32", "fp16", "int8", "fp8", "int4"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 """The most precise first."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cpu_device import CpuArray, CpuStream
 from fake_pycuda import FakePyCuda
+from gpu_graphs import open_on_the_cpu
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends import onnxruntime_cuda
 from mutoscope.engine.backends.onnxruntime import open_changed
@@ -64,16 +65,7 @@ def test_outputs_stay_on_the_device_and_go_in_again(on_cpu: CpuStream) -> None:
 
 def test_a_clip_is_the_cpus(on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, where the CPU opens graphs in the same form."""
-    monkeypatch.setattr(
-        "mutoscope.engine.backends.onnxruntime.open_session",
-        lambda bundle, name, options: open_changed(
-            bundle,
-            name,
-            options,
-            bundle.graph(name),
-            onnxruntime_cuda.content_for_gpu(bundle, name, options),
-        ),
-    )
+    open_on_the_cpu(monkeypatch)
     with mutoscope.load() as plain, mutoscope.load(backend="onnxruntime-cuda") as pipe:
         np.testing.assert_array_equal(
             pipe(PROMPT, **OPTIONS).frames, plain(PROMPT, **OPTIONS).frames

@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from cpu_device import CpuArray, CpuStream
+from gpu_graphs import open_on_the_cpu
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends import onnxruntime_cuda, onnxruntime_rtx
-from mutoscope.engine.backends.onnxruntime import open_changed
 from mutoscope.engine.onnx_file import parse
 from mutoscope.errors import BundleError, MissingExtraError, UserError
 
@@ -85,16 +85,7 @@ def test_a_clip_is_the_cpus(
     compiled: Compiled, cpu_stream: CpuStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit, of the same graphs."""
-    monkeypatch.setattr(
-        "mutoscope.engine.backends.onnxruntime.open_session",
-        lambda bundle, name, options: open_changed(
-            bundle,
-            name,
-            options,
-            bundle.graph(name),
-            onnxruntime_cuda.content_for_gpu(bundle, name, options, fused=False),
-        ),
-    )
+    open_on_the_cpu(monkeypatch, fused=False)
     with mutoscope.load() as plain, mutoscope.load(backend="onnxruntime-rtx") as pipe:
         clip = pipe(PROMPT, **OPTIONS, guidance_scale=3.0)
         wanted = plain(PROMPT, **OPTIONS, guidance_scale=3.0)
