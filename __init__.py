@@ -39,6 +39,7 @@ def load(
     *,
     backend: str = "onnxruntime",
     precision: str | None = None,
+    preset: str | None = None,
     threads: int | None = None,
     loras: Mapping[str | os.PathLike[str], Scale] | None = None,
     text_backend: str | None = None,
@@ -52,10 +53,13 @@ def load(
         bundle: a folder that `mutoscope export` wrote; by default the small embedded model.
         backend: what runs the engines.
         precision: what the bundle must have; by default whatever it has.
+        preset: one of the bundle's ways to make clips, such as the embedded model's "fast": LoRAs,
+            and the default steps and guidance that go with them. "full" is every bundle's model
+            alone, in all of its steps. By default the bundle's first that the backend can have.
         threads: CPU threads; by default all cores.
-        loras: files (safetensors), or the embedded model's own by their names, and their scales,
-            e.g. `{"outlines": 0.8}`: what they say is added to the denoiser's weights. Of a bundle
-            with two denoisers both are changed, or those that are named:
+        loras: files (safetensors), or the bundle's own by their names, and their scales, e.g.
+            `{"outlines": 0.8}`: besides the preset's, what they say is added to the denoiser's
+            weights. Of a bundle with two denoisers both are changed, or those that are named:
             `{"low.safetensors": {"denoiser_2": 1}}`. `Pipeline.set_loras` changes them.
         text_backend: what runs the text encoder, if something else: `onnxruntime` keeps it on the
             CPU, and its weights out of a GPU's memory.
@@ -68,12 +72,13 @@ def load(
             backend `tensorrt-rtx`.
 
     Raises:
-        UserError: no such bundle, a damaged one, or one of another precision; an unknown backend;
-            a LoRA that cannot be read or is for another model.
+        UserError: no such bundle, a damaged one, or one of another precision; an unknown backend
+            or preset; a LoRA that cannot be read or is for another model.
     """
     from .engine import Bundle, EngineOptions, Sessions
     from .engine.lora import open_loras
     from .engine.manifest import PRECISIONS
+    from .engine.presets import choose_preset, preset_loras
     from .errors import UserError, unknown
     from .runtime.pipeline import Pipeline
 
@@ -88,14 +93,15 @@ def load(
             f"{opened.path} is {opened.precision}, not {precision}; "
             f"make one with: mutoscope {command} --precision {precision}"
         )
+    chosen = choose_preset(opened, preset, backend)
     options = EngineOptions(
         threads,
-        open_loras(loras or {}),
+        (*preset_loras(chosen), *open_loras(loras or {}, chosen)),
         weight_budget=weight_budget,
         int8_attention=int8_attention,
     )
-    sessions = Sessions(opened, backend, options, text_backend=text_backend, keep_open=keep_open)
-    return Pipeline(opened, sessions)
+    sessions = Sessions(chosen, backend, options, text_backend=text_backend, keep_open=keep_open)
+    return Pipeline(chosen, sessions)
 
 
 def __getattr__(name: str) -> Any:

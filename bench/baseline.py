@@ -12,8 +12,8 @@ from ..errors import UserError
 from .measure import Measurement
 
 SETTINGS = (
-    "bundle", "precision", "backend", "threads", "width", "height", "frames", "steps",
-    "guidance_scale", "guidance_interval", "step_cache", "scheduler", "shift",
+    "bundle", "precision", "backend", "preset", "threads", "width", "height", "frames",
+    "steps", "guidance_scale", "guidance_interval", "step_cache", "scheduler", "shift",
 )  # fmt: skip
 """The facts that two runs must share to be set against each other."""
 

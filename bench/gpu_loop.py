@@ -31,7 +31,7 @@ def request(*, small: bool) -> dict[str, Any]:
     """The embedded model's default one, with its noise; `small` is a tiny one."""
     from .. import load
 
-    with load(backend="null") as pipe:
+    with load(backend="null", preset="full") as pipe:
         settings = settle(Request.of(PROMPT, SMALL if small else {}), pipe.bundle.manifest)
     names = ("width", "height", "frames", "steps", "guidance_scale")
     return {
@@ -46,7 +46,7 @@ def embedded_bundle() -> Path:
     """Where the embedded model lies."""
     from .. import load
 
-    with load(backend="null") as pipe:
+    with load(backend="null", preset="full") as pipe:
         return pipe.bundle.path
 
 
@@ -54,7 +54,7 @@ def embedded_tokens() -> int:
     """What the embedded model's prompts are padded or cut to."""
     from .. import load
 
-    with load(backend="null") as pipe:
+    with load(backend="null", preset="full") as pipe:
         return pipe.bundle.manifest.text.max_tokens
 
 
@@ -85,7 +85,7 @@ def measure(backend: str, request: dict[str, Any]) -> tuple[NDArray[np.uint8], d
 
     options = dict(request)
     prompt = options.pop("prompt")
-    with load(backend=backend) as pipe:
+    with load(backend=backend, preset="full") as pipe:
         stream = pipe.sessions.stream
         before = stream.device.memory_in_use() if stream else 0
         began = time.perf_counter()

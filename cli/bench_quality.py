@@ -21,6 +21,7 @@ from ..bench.quality.report import FORMATS
 from ..bench.quality.setting import REFERENCE_STEPS
 from ..bench.quality.sheet import ContactSheet
 from ..closing import Closing
+from ..engine.manifest import FULL_PRESET
 from ..engine.memory import peak_memory_mb
 from ..errors import MutoscopeError, UserError
 from .options import SWEPT, split
@@ -72,6 +73,7 @@ def _comparison(judgement: Judgement, options: dict[str, Any]) -> Comparison:
             settings[0],
             bundle=judgement.reference,
             precision=None,
+            preset=FULL_PRESET,
             loras={},
             options={"steps": REFERENCE_STEPS},
         )

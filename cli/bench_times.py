@@ -70,6 +70,7 @@ def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
             "bundle": pipe.bundle.manifest.name,
             "precision": pipe.bundle.precision,
             "backend": engine["backend"],
+            "preset": pipe.bundle.preset,
             "threads": engine["threads"] or "all",
             "guidance_interval": interval(settings.guidance_interval),
             **{name: getattr(settings, name) for name in shown},
@@ -117,6 +118,7 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     flags = {
         "guidance_scale": "guidance",
         "guidance_scale_2": "guidance-2",
+        "int8_attention": "int8-attention",
         "negative_prompt": "negative",
         "sequential_guidance": "sequential-guidance",
         "step_cache": "step-cache",
@@ -146,4 +148,6 @@ def _scaled(path: str, scale: Scale) -> list[str]:
 
 
 def _argument(name: str, value: Any) -> list[str]:
-    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    if isinstance(value, bool):
+        return [f"--{name}"] if value else []
+    return [f"--{name}", str(value)]

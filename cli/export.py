@@ -37,6 +37,22 @@ from ..export.verify import VerifyError, table
     help="Change the default request, e.g. width=64; may be repeated.",
 )
 @click.option(
+    "--lora",
+    "loras",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="Goes along, to be asked for by its name; may be repeated.",
+)
+@click.option(
+    "--preset",
+    "presets",
+    metavar="NAME:KEY=VALUE,…",
+    multiple=True,
+    help="A way to make clips, e.g. fast:lora=four-steps,steps=4,guidance_scale=1; may be "
+    "repeated. The first is what generate does when it is not told.",
+)
+@click.option(
     "--max-sequence-length",
     type=int,
     metavar="TOKENS",

@@ -29,11 +29,6 @@ from .progress import Progress
 )
 @request_options
 @engine_options
-@click.option(
-    "--int8-attention",
-    is_flag=True,
-    help="Scores of the denoiser's attention in int8; with --backend tensorrt-rtx.",
-)
 @click.option("--codec", help="h264, hevc, av1 or vp9; by default the container's usual one.")
 @click.option(
     "--encoder",
@@ -60,7 +55,6 @@ def command(prompt: str, **options: Any) -> None:
     )
     as_json, preview = options.pop("as_json"), options.pop("preview")
     engine, request = split(options)
-    engine["int8_attention"] = options.pop("int8_attention")
     if preview:
         check_preview(Path(preview), output)
     with load(**engine, keep_open=False) as pipe, Progress(preview and Path(preview)) as progress:

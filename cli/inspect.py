@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from ..engine import Bundle
+from ..engine.lora import own_loras
 from ..engine.manifest import FILE_NAME, Manifest
 from ..engine.store import MANIFEST, EngineStore, check_files, read_record
 from ..errors import UserError
@@ -49,6 +50,7 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
         "kind": "bundle",
         "path": str(path),
         "sha256": bundle.sha256,
+        "loras": list(own_loras(bundle)),
         "megabytes": round(sum(file.size for file in manifest.files.values()) / 1e6, 1),
         **_warning(manifest),
         **facts,
@@ -139,7 +141,7 @@ def _graph(manifest: Manifest, name: str) -> dict[str, Any]:
     graph = manifest.graphs[name]
     return {
         "precision": graph.precision,
-        "takes_loras": graph.lora is not None and graph.precision in {"fp32", "fp16"},
+        "takes_loras": graph.takes_loras,
         "megabytes": round(sum(manifest.files[f].size for f in (graph.file, *graph.data)) / 1e6, 1),
         "inputs": [_tensor(t) for t in graph.inputs],
         "outputs": [_tensor(t) for t in graph.outputs],

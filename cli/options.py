@@ -163,6 +163,12 @@ ENGINE = [
         help="Runs the text encoder, if another one: onnxruntime keeps it on the CPU.",
     ),
     _option("--precision", help="What the bundle must have, e.g. fp32."),
+    _option(
+        "--preset",
+        metavar="NAME",
+        help="How clips are made, e.g. fast, of the embedded bundle, in four steps with a LoRA, or "
+        "full, of every bundle, in all steps. By default the bundle's first.",
+    ),
     _option("--threads", type=int, help="CPU threads; by default all cores."),
     _option(
         "--weight-budget",
@@ -171,19 +177,24 @@ ENGINE = [
         "are read from the host's as they are needed. By default TensorRT decides.",
     ),
     _option(
+        "--int8-attention",
+        is_flag=True,
+        help="Scores of the denoiser's attention in int8; with --backend tensorrt-rtx.",
+    ),
+    _option(
         "--lora",
         "loras",
         type=ScaledPath(),
         multiple=True,
-        help="Added to the denoiser's weights: a file, or the embedded model's outlines and "
-        "four-steps, e.g. outlines:0.8; may be repeated. Of two denoisers to both, or to one: "
-        "low.safetensors:1@denoiser_2.",
+        help="Added to the denoiser's weights: a file, or a name of the bundle's own, as outlines "
+        "of the embedded one, e.g. outlines:0.8; may be repeated. Of two denoisers to both, or to "
+        "one: low.safetensors:1@denoiser_2.",
     ),
 ]
 
 SWEPT = (
-    "bundle", "backend", "scheduler", "shift", "shift_terminal", "steps", "guidance_scale",
-    "guidance_interval", "step_cache",
+    "bundle", "backend", "preset", "scheduler", "shift", "shift_terminal", "steps",
+    "guidance_scale", "guidance_interval", "step_cache",
 )  # fmt: skip
 """What a sweep can take several values of; the first changes slowest."""
 
@@ -209,7 +220,10 @@ def sweep_options(function: Function) -> Function:
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the arguments of `load` and of a request out of a command's options."""
-    names = ("bundle", "backend", "text_backend", "precision", "threads", "weight_budget")
+    names = (
+        "bundle", "backend", "text_backend", "precision", "preset", "threads", "weight_budget",
+        "int8_attention",
+    )  # fmt: skip
     engine = {name: options.pop(name) for name in names}
     engine["loras"] = by_file(options.pop("loras"))
     width, height = options.pop("size") or (None, None)

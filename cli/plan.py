@@ -10,9 +10,10 @@ import click
 import numpy as np
 
 from ..engine import Bundle
+from ..engine.presets import choose_preset
 from ..errors import UserError
 from ..runtime.arithmetic import HostArithmetic
-from ..runtime.plan import Machine, make_plan
+from ..runtime.plan import ONNXRUNTIME, TENSORRT, Machine, make_plan
 from ..runtime.request import Request, settle
 from .options import Amount, Size
 from .plan_report import Report
@@ -24,6 +25,7 @@ ANY_IMAGE = np.zeros((1, 1, 3), np.uint8)
 
 @click.command(epilog="Example: mutoscope plan ./wan-1.3b --size 832x480 --frames 81 --vram 12GB")
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--preset", metavar="NAME", help="As of generate.")
 @click.option("--size", type=Size(), help="Width and height in pixels, e.g. 832x480.")
 @click.option("--frames", type=int, help="How many; 4n+1.")
 @click.option("--steps", type=int, help="Denoising steps.")
@@ -35,6 +37,7 @@ ANY_IMAGE = np.zeros((1, 1, 3), np.uint8)
 def command(
     bundle: Path,
     *,
+    preset: str | None,
     size: tuple[int, int] | None,
     ram: int | None,
     vram: int | None,
@@ -46,13 +49,15 @@ def command(
     Told from the graphs: nothing is run, no weights are loaded. What it says of a GPU is an
     estimate that no GPU has confirmed.
     """
-    opened = Bundle.open(bundle)
+    runs = ONNXRUNTIME if vram is None else TENSORRT
+    opened = choose_preset(Bundle.open(bundle), preset, runs)
     width, height = size or (None, None)
     image = ANY_IMAGE if opened.manifest.denoiser.image == "channels" else None
     request = Request(prompt=ANY_PROMPT, image=image, width=width, height=height, **options)
     machine = Machine(ram or HostArithmetic().memory, vram)
     plan = make_plan(opened, settle(request, opened.manifest), machine)
-    report = Report(plan, str(bundle), options)
+    said = opened.preset if opened.manifest.presets else None
+    report = Report(plan, str(bundle), {"preset": said, **options})
     click.echo(json.dumps(report.facts()) if as_json else "\n".join(report.lines()))
     if plan.chosen is None:
         raise UserError(report.refusal())

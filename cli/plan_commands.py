@@ -34,7 +34,7 @@ def generate(plan: Plan, placed: Placement, bundle: str, asked: Mapping[str, Any
         plan: of the clip.
         placed: where it is to run.
         bundle: its path.
-        asked: of the request, beside the size and the number of frames.
+        asked: of `generate`, beside the size and the number of frames.
     """
     settings = plan.settings
     given = {

@@ -22,7 +22,7 @@ class Report:
     Attributes:
         plan: of a clip.
         bundle: its path.
-        asked: fields of the request that were given, but for the size; others are `None`.
+        asked: options of `generate`, but for the size; those that were not given are `None`.
     """
 
     plan: Plan

@@ -14,7 +14,15 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import BundleError
 from .digests import digest
-from .manifest import FILE_NAME, FileSpec, GraphSpec, Manifest, Precision, read_manifest
+from .manifest import (
+    FILE_NAME,
+    FULL_PRESET,
+    FileSpec,
+    GraphSpec,
+    Manifest,
+    Precision,
+    read_manifest,
+)
 
 
 class Bundle:
@@ -24,12 +32,16 @@ class Bundle:
         path: the folder.
         manifest: what `bundle.json` says.
         sha256: of `bundle.json`, which holds every other file's: the identity of the whole.
+        preset: the name of the one whose defaults are in the manifest; `full` for its own.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, sha256: str) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, sha256: str, preset: str = FULL_PRESET
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.sha256 = sha256
+        self.preset = preset
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, reread: bool = False) -> Bundle:

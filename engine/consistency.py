@@ -14,11 +14,15 @@ def inconsistencies(manifest: Manifest) -> Iterator[str]:
     named = [manifest.text.tokenizer]
     for graph in manifest.graphs.values():
         named += [graph.file, *graph.data]
+    for preset in manifest.presets.values():
+        named += preset.loras
     yield from (
         f"{name!r} is named but not listed in `files`"
         for name in named
         if name not in manifest.files
     )
+    if "full" in manifest.presets:
+        yield "a preset may not be called 'full', as the default request is"
     latents = manifest.latents
     lengths = {len(latents.mean), len(latents.std), *map(len, latents.preview.matrix)}
     if lengths != {latents.channels}:

@@ -22,6 +22,8 @@ Axis = Annotated[int, msgspec.Meta(ge=1, le=1 << 31)] | AxisName
 Precision = Literal["fp32", "fp16", "int8", "fp8", "int4"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 """The most precise first."""
+WHOLE = ("fp32", "fp16")
+"""Those in which all weights are floating-point numbers of 16 bits at least."""
 
 DType = Literal["float32", "float16", "int64", "int32", "bool"]
 DENOISERS = ("denoiser", "denoiser_2")
@@ -79,6 +81,11 @@ class GraphSpec(_Record, frozen=True, kw_only=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     lora: LoraSpec | None = None
+
+    @property
+    def takes_loras(self) -> bool:
+        """Whether LoRAs can be added to its weights."""
+        return self.lora is not None and self.precision in WHOLE
 
 
 class TextSpec(_Record, frozen=True, kw_only=True):
@@ -149,6 +156,26 @@ class Defaults(_Record, frozen=True, kw_only=True, omit_defaults=True):
     guidance_scale: Annotated[float, msgspec.Meta(ge=0, le=100)]
     guidance_scale_2: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     negative_prompt: Text = ""
+
+
+FULL_PRESET = "full"
+"""How the default request itself is called among presets: the model alone, all of its steps."""
+
+
+class PresetSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A way to make clips: LoRAs of the bundle, and what changes in the default request with them.
+
+    Attributes:
+        loras: the bundle's files and their scales.
+        steps: by default as the bundle's.
+        guidance_scale: likewise.
+        shift_terminal: Euler's last sigma before 0; likewise.
+    """
+
+    loras: dict[Name, Annotated[float, msgspec.Meta(ge=-100, le=100)]] = {}
+    steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    guidance_scale: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    shift_terminal: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
 
 
 class Limits(_Record, frozen=True, kw_only=True):
@@ -234,7 +261,11 @@ class QuantizationSpec(_Record, frozen=True, kw_only=True):
 
 
 class Manifest(_Record, frozen=True, kw_only=True):
-    """The whole of `bundle.json`."""
+    """The whole of `bundle.json`.
+
+    `presets` are ways to make clips by name; the first that the backend can have is what a request
+    gets that does not say, `full` where there is none.
+    """
 
     schema: Literal[1] = 1
     family: Name
@@ -249,6 +280,7 @@ class Manifest(_Record, frozen=True, kw_only=True):
     latents: LatentSpec
     defaults: Defaults
     limits: Limits
+    presets: dict[Name, PresetSpec] = {}
     checks: tuple[Check, ...] = ()
     quantization: QuantizationSpec | None = None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from ..errors import UserError, unknown
 from ..kernels.device import Stream
 from .bundle import Bundle
+from .manifest import DENOISERS
 from .session import Session
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ COMPILING = ("onnxruntime-rtx", "tensorrt", "tensorrt-rtx")
 
 STREAMING = ("tensorrt", "tensorrt-rtx")
 """Backends whose engines can leave weights in the host's memory."""
+
+REFITTED = ("tensorrt", "tensorrt-rtx")
+"""Backends whose engines take LoRAs only if they were built for it, on a GPU."""
 
 INT8_ATTENTION = ("tensorrt-rtx",)
 """Backends that have a plugin for it."""
@@ -108,6 +112,14 @@ def check_loras(bundle: Bundle, backend: str, loras: Sequence[Lora]) -> None:
         raise UserError(f"the backend {backend!r} cannot add LoRAs; use --backend onnxruntime")
     if loras:
         cast("LoraBackend", opener).check_loras(bundle, loras)
+
+
+def takes_loras(bundle: Bundle, backend: str) -> bool:
+    """Whether a backend adds LoRAs to the weights of a bundle's denoisers as it opens them."""
+    graphs = bundle.manifest.graphs
+    denoisers = [graphs[name] for name in DENOISERS if name in graphs]
+    can = hasattr(find_backend(backend), "check_loras") and backend not in REFITTED
+    return can and all(denoiser.takes_loras for denoiser in denoisers)
 
 
 def check_options(backend: str, options: EngineOptions) -> None:

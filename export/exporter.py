@@ -22,6 +22,7 @@ from ..engine.manifest import (
     GraphSpec,
     Manifest,
     Precision,
+    PresetSpec,
     SchedulerSpec,
     Source,
     write_manifest,
@@ -34,6 +35,7 @@ from .defaults import change_defaults, check_defaults
 from .facts import Facts
 from .graph import Graph
 from .hub import HubModel, fetch
+from .presets import check_loras, copy_loras, read_presets
 from .quiet import quiet
 from .scheduler import scheduler
 from .tokenizer import write_tokenizer
@@ -58,6 +60,9 @@ class Options:
         precision: of the graphs; what has to stay fp32 in fp16 does.
         graphs: names of the graphs to export; none means all. Denoisers are always there.
         defaults: `KEY=VALUE` changes of the default request.
+        loras: files that go along, to be asked for by their names.
+        presets: ways to make clips, as `fast:lora=NAME,steps=4,guidance_scale=1`; the first is what
+            a request gets that does not say.
         max_sequence_length: tokens that every prompt is padded or cut to; none is the family's own.
         name: of the bundle; the target folder's by default.
         license: of the weights, as an SPDX expression.
@@ -68,6 +73,8 @@ class Options:
     precision: Precision = "fp32"
     graphs: Sequence[str] = ()
     defaults: Sequence[str] = ()
+    loras: Sequence[Path] = ()
+    presets: Sequence[str] = ()
     max_sequence_length: int | None = None
     name: str | None = None
     license: str | None = None
@@ -86,6 +93,8 @@ class Plan:
     facts: Facts
     scheduler: SchedulerSpec
     defaults: Defaults
+    loras: dict[str, Path]
+    presets: dict[str, PresetSpec]
 
 
 def export_bundle(
@@ -134,6 +143,7 @@ def write_bundle(plan: Plan, folder: Path, options: Options, report: Report) -> 
     """Write everything into a folder, the manifest last: without it nothing opens the bundle."""
     write_graphs(plan.graphs, folder, report)
     write_tokenizer(plan.checkpoint, folder)
+    copy_loras(list(plan.loras.values()), folder)
     report("fitting the latent preview")
     manifest = describe(plan, folder, options)
     if options.verify:
@@ -159,6 +169,7 @@ def make_plan(checkpoint: Checkpoint, target: Path, options: Options) -> Plan:
     facts = _shortened(family.facts(checkpoint), options.max_sequence_length)
     defaults = change_defaults(family.defaults(checkpoint), options.defaults)
     check_defaults(defaults, facts)
+    loras = check_loras(options.loras)
     graphs = _choose(family.graphs(checkpoint, options.precision), options.graphs)
     for graph in {graph.data: graph for graph in graphs}.values():
         check_weights(graph)
@@ -170,6 +181,8 @@ def make_plan(checkpoint: Checkpoint, target: Path, options: Options) -> Plan:
         facts=facts,
         scheduler=scheduler(checkpoint),
         defaults=defaults,
+        loras=loras,
+        presets=read_presets(options.presets, list(loras)),
     )
 
 
@@ -239,6 +252,7 @@ def describe(plan: Plan, folder: Path, options: Options) -> Manifest:
         latents=msgspec.structs.replace(plan.facts.latents, preview=preview),
         defaults=plan.defaults,
         limits=plan.facts.limits,
+        presets=plan.presets,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..bench.quality import Report, Setting, Task, compare
 from ..engine import EngineOptions, Sessions
 from ..engine.bundle import Bundle
-from ..engine.manifest import DENOISERS, TEXT_ENCODER, QualitySpec
+from ..engine.manifest import DENOISERS, FULL_PRESET, TEXT_ENCODER, QualitySpec
 from ..errors import MutoscopeError
 from ..runtime.embeddings import encode
 from ..runtime.text import Tokenizer
@@ -64,8 +64,8 @@ def judge(source: Bundle, made: Bundle, way: Clips, task: Task, threads: int | N
     """
     found = follow(source, made, way, threads)
     report = compare(
-        [Setting(made.path, threads=threads)],
-        reference=Setting(source.path, threads=threads),
+        [Setting(made.path, preset=FULL_PRESET, threads=threads)],
+        reference=Setting(source.path, preset=FULL_PRESET, threads=threads),
         task=task,
     )
     errors = {name: deviation.relative for name, deviation in found.graphs.items()}

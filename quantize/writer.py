@@ -9,7 +9,15 @@ from typing import cast
 import msgspec
 
 from ..engine.bundle import Bundle, describe_files
-from ..engine.manifest import Manifest, Precision, QualitySpec, QuantizationSpec, write_manifest
+from ..engine.manifest import (
+    DENOISERS,
+    Manifest,
+    Precision,
+    QualitySpec,
+    QuantizationSpec,
+    write_manifest,
+)
+from ..engine.presets import without_loras
 from .sensitivity import Choice, Subject
 from .tensors import WeightFile
 
@@ -44,6 +52,8 @@ class Writer:
             for file in (manifest.graphs[name].file, *manifest.graphs[name].data)
         }
         needed = {file for spec in self._graphs.values() for file in (spec.file, *spec.data)}
+        if not all(spec.takes_loras for name, spec in self._graphs.items() if name in DENOISERS):
+            manifest = without_loras(manifest)
         for file in manifest.files:
             path = self._folder / file
             if not path.exists() and (file in needed or file not in replaced):

@@ -15,6 +15,7 @@ from ..closing import Closing
 from ..engine import Bundle, Session, Sessions
 from ..engine.lora import Scale, open_loras
 from ..engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER
+from ..engine.presets import preset_loras
 from ..kernels.device import Stream as DeviceStream
 from . import record, vae
 from .arithmetic import Arithmetic, arithmetic_on
@@ -107,12 +108,14 @@ class Pipeline(Closing):
         return self._preview(self._array(latents))
 
     def set_loras(self, loras: Mapping[str | os.PathLike[str], Scale]) -> None:
-        """Change the LoRAs, as for `load`; `{}` for none. Streams that have begun cannot go on.
+        """Change the LoRAs, as for `load`; `{}` for none but the preset's.
+
+        Streams that have begun cannot go on.
 
         Raises:
             UserError: one cannot be read or is for another model; those before stay.
         """
-        self.sessions.set_loras(open_loras(loras))
+        self.sessions.set_loras((*preset_loras(self.bundle), *open_loras(loras, self.bundle)))
 
     def close(self) -> None:
         """Close the engines."""

@@ -23,7 +23,7 @@ class Record:
 
     Attributes:
         settings: prompt, seed and all the rest, with defaults filled in.
-        bundle: name, family, precision, and the sha256 that identifies the bundle.
+        bundle: name, family, precision, the sha256 that identifies the bundle, and its preset.
         loras: of each LoRA name, sha256 and scale, and the denoiser where one was named.
         backend: what ran it.
         text_backend: what ran its text encoder.
@@ -115,6 +115,7 @@ def start(settings: dict[str, Any], sessions: Sessions) -> Record:
             "family": bundle.manifest.family,
             "precision": bundle.precision,
             "sha256": bundle.sha256,
+            "preset": bundle.preset,
         },
         loras=[lora.record() for lora in sessions.options.loras],
         backend=sessions.backend,

@@ -8,9 +8,12 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from itertools import cycle
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,8 @@ from mutoscope.bench.adherence.vocabulary import (
     TEXTURED_BACKGROUNDS,
 )
 from mutoscope.bench.tiles import grid
+from mutoscope.engine.lora import Scale
+from mutoscope.runtime.pipeline import Pipeline
 from mutoscope.runtime.schedulers import SCHEDULERS
 from numpy.typing import NDArray
 
@@ -43,9 +48,6 @@ SEED = 7
 COLUMNS = 4
 QUALITY = 75
 STILL_FILE = "still.png"
-FEW: dict[str, Any] = {"steps": 4, "guidance_scale": 1, "shift_terminal": 0.4}
-"""What the LoRA `four-steps` is for."""
-
 FLAGS = {"guidance_scale": "guidance"}
 """Of options, where it is not their name."""
 
@@ -63,9 +65,9 @@ REQUESTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 HEAD = """# Gallery
 
 Made by `python scripts/gallery.py docs/gallery` with the embedded bundle `{name}`
-(sha256 `{sha}`), {width}x{height}, {frames} frames, {steps} steps, guidance {guidance:g} unless a
-command says otherwise. Nothing is picked by hand: prompts and seeds stand in the script. Clips are
-numbered from left to right, row by row. "Wrong" is what the scorer
+(sha256 `{sha}`), {width}x{height}, {frames} frames, in its preset `{preset}` ({steps} steps,
+guidance {guidance:g}) unless a command says otherwise. Nothing is picked by hand: prompts and seeds
+stand in the script. Clips are numbered from left to right, row by row. "Wrong" is what the scorer
 ([bench/adherence](../../bench/adherence/__init__.py)) reads otherwise than the prompt asks; it
 errs too.
 """
@@ -73,11 +75,12 @@ errs too.
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip to make: a scene, the options of its request, and perhaps a LoRA."""
+    """One clip to make: a scene, the options of its request, perhaps a preset and a LoRA."""
 
     scene: Scene
     seed: int = SEED
     options: dict[str, Any] = field(default_factory=dict)
+    preset: str | None = None
     lora: str | None = None
 
     @property
@@ -88,10 +91,9 @@ class Entry:
             options["image"] = STILL_FILE
         if "width" in options:
             options["size"] = f"{options.pop('width')}x{options.pop('height')}"
-        if self.lora:
-            options["lora"] = self.lora
+        options |= {"preset": self.preset, "lora": self.lora}
         named = {FLAGS.get(name, name).replace("_", "-"): value for name, value in options.items()}
-        flags = "".join(f" --{name} {value}" for name, value in named.items())
+        flags = "".join(f" --{name} {value}" for name, value in named.items() if value is not None)
         return f'mutoscope generate "{describe(self.scene)}" --seed {self.seed}{flags}'
 
 
@@ -130,23 +132,28 @@ Make = Callable[[Entry], Made]
 
 def main(folder: Path) -> None:
     """Make every clip, then write all pictures and the page."""
-    with mutoscope.load() as pipe:
-        vocabulary = vocabulary_of(pipe.tokenizer.words) or PLAIN
+    with ExitStack() as stack:
+
+        @cache
+        def pipeline(preset: str | None, lora: str | None) -> Pipeline:
+            loras: dict[str | PathLike[str], Scale] = {lora: 1} if lora else {}
+            return stack.enter_context(mutoscope.load(preset=preset, loras=loras))
+
+        bundle = pipeline(None, None).bundle
+        vocabulary = vocabulary_of(pipeline(None, None).tokenizer.words) or PLAIN
 
         def make(entry: Entry) -> Made:
             sys.stderr.write(f"{entry.command}\n")
-            wanted = [entry.lora] if entry.lora else []
-            if wanted != [lora.file.path.stem for lora in pipe.sessions.options.loras]:
-                pipe.set_loras(dict.fromkeys(wanted, 1))
+            pipe = pipeline(entry.preset, entry.lora)
             frames = pipe(describe(entry.scene), seed=entry.seed, **entry.options).frames
             return Made(entry, frames, score(frames, entry.scene, vocabulary))
 
         sections = [*shown(make, vocabulary), failures(make, vocabulary)]
-        manifest, sha = pipe.bundle.manifest, pipe.bundle.sha256
-    default = manifest.defaults
+    default = bundle.manifest.defaults
     head = HEAD.format(
-        name=manifest.name, sha=sha[:16], width=default.width, height=default.height,
-        frames=default.frames, steps=default.steps, guidance=default.guidance_scale,
+        name=bundle.manifest.name, sha=bundle.sha256[:16], width=default.width,
+        height=default.height, frames=default.frames, preset=bundle.preset, steps=default.steps,
+        guidance=default.guidance_scale,
     )  # fmt: skip
     pictures = {section.name: picture(section, default.fps) for section in sections}
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,17 +177,11 @@ def shown(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
     yield from requests(make, vocabulary)
     ways = [{"scheduler": name, "steps": steps} for name in SCHEDULERS for steps in (4, 30)]
     scene = Scene((Object("star", "yellow", "up"),), "navy")
-    made = [make(Entry(scene, options=way)) for way in ways]
-    yield Section("steps", "Each scheduler with 4 and with 30 steps", made, 2)
-    yield from loras(make, vocabulary)
-
-
-def loras(make: Make, vocabulary: Vocabulary) -> Iterator[Section]:
-    """The embedded model's own."""
-    scenes = shapes(vocabulary)
-    made = [make(Entry(scene, options=FEW, lora="four-steps")) for scene in scenes]
-    yield Section("four-steps", "Every shape, in four steps without guidance", made)
-    made = [make(Entry(scene, lora="outlines")) for scene in scenes]
+    made = [make(Entry(scene, options=way, preset="full")) for way in ways]
+    yield Section("steps", "The model alone: each scheduler with 4 and with 30 steps", made, 2)
+    made = [make(Entry(scene, preset="full")) for scene in shapes(vocabulary)]
+    yield Section("full", "Every shape, in thirty guided steps", made)
+    made = [make(Entry(scene, lora="outlines")) for scene in shapes(vocabulary)]
     note = "The scorer knows filled shapes alone.\n"
     yield Section("outlines", "Every shape, as an outline", made, note=note)
 

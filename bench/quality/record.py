@@ -41,6 +41,7 @@ class Quality:
         bundle: the folder as it was given, or the embedded bundle's name.
         precision: of its denoiser.
         backend: what ran it.
+        preset: of the bundle.
         settings: those of `setting.REPORTED`.
         clips: in the order of the prompts.
     """
@@ -48,6 +49,7 @@ class Quality:
     bundle: str
     precision: str
     backend: str
+    preset: str
     settings: dict[str, Any]
     clips: tuple[ClipQuality, ...]
 
@@ -56,7 +58,7 @@ class Quality:
         """The setting in a few words."""
         s = self.settings
         return (
-            f"{self.bundle} {self.precision} on {self.backend}, {s['scheduler']}, "
+            f"{self.bundle} {self.precision} on {self.backend}, {self.preset}, {s['scheduler']}, "
             f"{s['steps']} steps, guidance {s['guidance_scale']:g} "
             f"in {interval(s['guidance_interval'])}, "
             f"step cache {s['step_cache']:g}, shift {self.shift}"

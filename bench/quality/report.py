@@ -12,8 +12,8 @@ from .record import ClipQuality, Quality, Report
 from .similarity import Similarity
 
 HEADS = (
-    "bundle", "precision", "backend", "scheduler", "steps", "guidance", "guided", "step cache",
-    "shift", "s/loop", "s/clip", "PSNR dB (worst)", "SSIM (worst)",
+    "bundle", "precision", "backend", "preset", "scheduler", "steps", "guidance", "guided",
+    "step cache", "shift", "s/loop", "s/clip", "PSNR dB (worst)", "SSIM (worst)",
 )  # fmt: skip
 DRIFTS = ("colour drift", "area drift %")
 
@@ -62,6 +62,7 @@ def _row(found: Quality, *, is_reference: bool) -> dict[str, Any]:
         "bundle": found.bundle,
         "precision": found.precision,
         "backend": found.backend,
+        "preset": found.preset,
         **found.settings,
         "guidance_interval": interval(found.settings["guidance_interval"]),
         "loop_seconds": round(found.loop_seconds, 6),
@@ -96,7 +97,7 @@ def _clip(clip: ClipQuality) -> dict[str, Any]:
 def _cells(found: Quality, asked: tuple[str, ...]) -> tuple[str, ...]:
     s, alike, worst = found.settings, found.similarity, found.worst
     cells = [
-        found.bundle, found.precision, found.backend, s["scheduler"], f"{s['steps']}",
+        found.bundle, found.precision, found.backend, found.preset, s["scheduler"], f"{s['steps']}",
         f"{s['guidance_scale']:g}", interval(s["guidance_interval"]), f"{s['step_cache']:g}",
         found.shift, f"{found.loop_seconds:.3f}", f"{found.seconds:.3f}",
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...engine.lora import Scale
-from ...engine.manifest import PRECISIONS
+from ...engine.manifest import FULL_PRESET, PRECISIONS
 from ...errors import UserError
 from ...runtime.pipeline import Pipeline
 from ...runtime.request import Request, Settings, settle
@@ -32,8 +32,10 @@ class Setting:
         backend: what runs the engines.
         text_backend: what runs the text encoder, if something else.
         precision: what the bundle must have; by default whatever it has.
+        preset: of the bundle, as `load` takes it.
         threads: CPU threads; by default all cores.
         weight_budget: bytes of a GPU's memory for streamed weights, as `load` takes it.
+        int8_attention: whether the scores of the denoiser's attention are int8 products.
         loras: files and their scales, as `load` takes them.
         options: fields of `Request`, e.g. steps, guidance_scale, scheduler, shift.
     """
@@ -42,8 +44,10 @@ class Setting:
     backend: str = "onnxruntime"
     text_backend: str | None = None
     precision: str | None = None
+    preset: str | None = None
     threads: int | None = None
     weight_budget: int | None = None
+    int8_attention: bool = False
     loras: Mapping[str | os.PathLike[str], Scale] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +94,7 @@ class Variant:
             self.bundle,
             self.pipe.bundle.precision,
             self.pipe.sessions.backend,
+            self.pipe.bundle.preset,
             {name: getattr(self.settings, name) for name in REPORTED},
             clips,
         )
@@ -122,8 +127,10 @@ class Opener:
             "backend": setting.backend,
             "text_backend": setting.text_backend,
             "precision": setting.precision,
+            "preset": setting.preset,
             "threads": setting.threads,
             "weight_budget": setting.weight_budget,
+            "int8_attention": setting.int8_attention,
         }
         loras = tuple(
             (path, tuple(scale.items()) if isinstance(scale, Mapping) else scale)
@@ -132,8 +139,10 @@ class Opener:
         given = setting.bundle, *engine.values(), loras
         if given not in self._opened:
             pipe = load(setting.bundle, **engine, loras=setting.loras)
-            engines = setting.backend, setting.text_backend, setting.threads
-            same = pipe.bundle.sha256, engines, loras
+            engines = (
+                setting.backend, setting.text_backend, setting.threads, setting.int8_attention
+            )  # fmt: skip
+            same = pipe.bundle.sha256, pipe.bundle.preset, engines, loras
             self._opened[given] = self._distinct.setdefault(same, pipe)
         return self._opened[given]
 
@@ -146,6 +155,7 @@ def best(variants: Sequence[Variant], settings: Sequence[Setting]) -> Setting:
         chosen.bundle,
         chosen.backend,
         chosen.text_backend,
+        preset=FULL_PRESET,
         threads=chosen.threads,
         weight_budget=chosen.weight_budget,
         loras=chosen.loras,

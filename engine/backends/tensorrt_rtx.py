@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from ...kernels.device import Stream
 from ..bundle import Bundle
+from ..lora import check_loras
 from ..open import EngineOptions
 from .tensorrt import open_stream_with, open_with
 from .tensorrt.package import TENSORRT_RTX
 from .tensorrt.session import TensorRTSession
+
+__all__ = ["check_loras", "open_session", "open_stream"]
 
 
 def open_stream() -> Stream:

@@ -4,7 +4,19 @@ Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models". A 
 those of diffusers, of the model's own authors, or of kohya's trainers.
 """
 
+from .file import SUFFIX, own_loras
 from .lora import Lora, Scale, open_loras
-from .merge import Merged, changing, check_loras, merge
+from .merge import Merged, changing, check_loras, memory, merge
 
-__all__ = ["Lora", "Merged", "Scale", "changing", "check_loras", "merge", "open_loras"]
+__all__ = [
+    "SUFFIX",
+    "Lora",
+    "Merged",
+    "Scale",
+    "changing",
+    "check_loras",
+    "memory",
+    "merge",
+    "open_loras",
+    "own_loras",
+]

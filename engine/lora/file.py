@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UserError
+from ..bundle import Bundle
 from ..floats import STORED, read_floats
 
 MAX_BYTES = 8 << 30
-EMBEDDED = Path(__file__).parents[2] / "models" / "loras"
-"""Those of the embedded model, which go by their names: `outlines` for outlines.safetensors."""
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,32 +52,39 @@ class LoraFile:
     metadata: Mapping[str, str] = field(repr=False)
 
 
-def read_file(path: str | os.PathLike[str]) -> LoraFile:
-    """Read a LoRA: a file, or one of the embedded model's by its name.
+def read_file(
+    path: str | os.PathLike[str], own: Mapping[str, Path] = MappingProxyType({})
+) -> LoraFile:
+    """Read a LoRA: a file, or by its name one that a bundle brings along.
+
+    Args:
+        path: of the file, or the name.
+        own: the bundle's, as `own_loras` gives them.
 
     Raises:
         UserError: no such file, one that is damaged or no safetensors, or with values that are no
             numbers.
     """
-    file = embedded().get(os.fspath(path), Path(path))
-    raw = _read_bytes(file)
+    file = own.get(os.fspath(path), Path(path))
+    raw = _read_bytes(file, own)
     tensors, metadata = _parse(file, raw)
     for tensor in tensors.values():
         _check(file, tensor)
     return LoraFile(file, hashlib.sha256(raw).hexdigest(), tensors, metadata)
 
 
-def embedded() -> dict[str, Path]:
-    """The embedded model's LoRAs, by name."""
-    return {path.stem: path for path in sorted(EMBEDDED.glob("*.safetensors"))}
+def own_loras(bundle: Bundle) -> dict[str, Path]:
+    """The LoRAs that a bundle brings along, by name: `outlines` for outlines.safetensors."""
+    files = [name for name in bundle.manifest.files if name.endswith(SUFFIX)]
+    return {name.removesuffix(SUFFIX): bundle.file(name) for name in sorted(files)}
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, own: Mapping[str, Path]) -> bytes:
     try:
         if not path.is_file():
             what = "it is no file" if path.exists() else "there is no such file"
-            known = ", ".join(embedded())
-            raise UserError(f"no LoRA at {path}: {what} (the embedded model's: {known})")
+            known = f" (the bundle's own: {', '.join(own)})" if own else ""
+            raise UserError(f"no LoRA at {path}: {what}{known}")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES >> 30} GB; it is no LoRA")
         return path.read_bytes()

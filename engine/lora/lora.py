@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from ...errors import UserError
-from .file import LoraFile, read_file
+from ..bundle import Bundle
+from .file import LoraFile, own_loras, read_file
 from .layers import Layer, read_layers
 
 Scale = float | Mapping[str, float]
@@ -42,8 +43,10 @@ class Lora:
         return said if self.denoiser is None else {**said, "denoiser": self.denoiser}
 
 
-def open_loras(scales: Mapping[str | os.PathLike[str], Scale]) -> tuple[Lora, ...]:
-    """Read files with their scales; each file once.
+def open_loras(
+    scales: Mapping[str | os.PathLike[str], Scale], bundle: Bundle | None = None
+) -> tuple[Lora, ...]:
+    """Read files, or a bundle's own by their names, with their scales; each file once.
 
     Raises:
         UserError: a file that cannot be read or is no LoRA, or a scale that is no number.
@@ -52,10 +55,11 @@ def open_loras(scales: Mapping[str | os.PathLike[str], Scale]) -> tuple[Lora, ..
         for _, each in _by_denoiser(scale):
             if isinstance(each, bool) or not isinstance(each, int | float) or not _finite(each):
                 raise UserError(f"the scale of {os.fspath(path)} must be a number, not {each!r}")
+    own = {} if bundle is None else own_loras(bundle)
     return tuple(
         Lora(file, float(each), denoiser)
         for path, scale in scales.items()
-        for file in [read_file(path)]
+        for file in [read_file(path, own)]
         for denoiser, each in _by_denoiser(scale)
     )
 

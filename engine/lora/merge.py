@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,16 @@ from numpy.typing import NDArray
 from ...errors import BundleError, UserError, unknown
 from ..bundle import Bundle
 from ..initializers import InitializerName
-from ..manifest import GraphSpec
+from ..manifest import WHOLE, GraphSpec
 from ..onnx_file import OnnxFile
 from .file import StoredTensor
 from .lora import Lora
 from .targets import Targets
 
-PRECISIONS = ("fp32", "fp16")
+ITEM = 4
+"""Bytes of a number as it is added; a graph in fp16 takes half of that from then on."""
+COPIES = 4
+"""Of a LoRA's file: as it was read, its tensors, and these in fp32."""
 Array = NDArray[np.float32]
 
 
@@ -131,6 +135,20 @@ def merge(bundle: Bundle, graph: str, loras: Sequence[Lora]) -> Merged:
     return Merged(file.serialize(), weights)
 
 
+def memory(bundle: Bundle, graph: str, loras: Sequence[Lora]) -> int:
+    """Bytes that LoRAs take in a process as a graph is opened: what they change, and their files.
+
+    Raises:
+        UserError: one is for another model.
+    """
+    file, chosen = OnnxFile(bundle, graph), changing(graph, loras)
+    stored = _initializers(file)
+    changed = _changes(file, bundle.graph(graph), chosen)
+    elements = sum(math.prod(stored[name].shape) for name in changed)
+    read = sum(len(t.data) for lora in chosen for t in lora.file.tensors.values())
+    return ITEM * elements + COPIES * read
+
+
 def rotary_halves(delta: Array, head_dim: int) -> Array:
     """Permute rows as export permutes those of rotary queries and keys: even ones first.
 
@@ -166,9 +184,9 @@ def _initializers(file: OnnxFile) -> dict[str, _Stored]:
 
 def _changes(file: OnnxFile, graph: GraphSpec, loras: Sequence[Lora]) -> dict[str, list[Change]]:
     """What changes, by the checkpoint's names; all of it fits."""
-    if loras and graph.precision not in PRECISIONS:
+    if loras and graph.precision not in WHOLE:
         raise UserError(
-            f"{file.path} is {graph.precision}: LoRAs can be added to {' and '.join(PRECISIONS)}; "
+            f"{file.path} is {graph.precision}: LoRAs can be added to {' and '.join(WHOLE)}; "
             "quantize a checkpoint that has them in its weights"
         )
     stored = _initializers(file)

@@ -7,12 +7,14 @@ takes the fastest that fits, and `remedies` says what would where nothing does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 
 from ...engine import Bundle
+from ...engine.lora import memory
 from ...engine.manifest import DENOISERS
 from ...engine.planner import Needs, in_precision, needs
+from ...engine.presets import preset_loras
 from ..request import Settings
 from .machine import Machine, enough, shown
 from .placement import Placement, backends, place, unaided
@@ -135,7 +137,7 @@ class Plan:
         def tell(name: str, axes: Mapping[str, int], runs: int) -> Needs:
             return in_precision(stages.tell(name, axes, runs), name, precision)
 
-        return Stages(stages.manifest, stages.settings, tell)
+        return replace(stages, tell=tell)
 
 
 def make_plan(bundle: Bundle, settings: Settings, machine: Machine) -> Plan:
@@ -147,7 +149,9 @@ def make_plan(bundle: Bundle, settings: Settings, machine: Machine) -> Plan:
         MutoscopeError: a graph has an operator that the planner does not know.
     """
     disk = sum(file.size for file in bundle.manifest.files.values())
-    stages = Stages(bundle.manifest, settings, told_once(partial(needs, bundle)))
+    loras = preset_loras(bundle)
+    added = memory(bundle, DENOISERS[0], loras) if loras else 0
+    stages = Stages(bundle.manifest, settings, told_once(partial(needs, bundle)), added)
     return Plan(stages, machine, bundle.precision, disk)
 
 

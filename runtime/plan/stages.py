@@ -42,11 +42,13 @@ class Stages:
         manifest: of the bundle.
         settings: of the clip.
         tell: what one of its graphs takes.
+        loras: bytes that they take in a process with a denoiser open on the CPU.
     """
 
     manifest: Manifest
     settings: Settings
     tell: Tell
+    loras: int = 0
 
     def text(self) -> Opened:
         """The text encoder."""
@@ -94,6 +96,7 @@ class Stages:
     def ram(self, opened: Opened, tile: int = 0) -> int:
         """Bytes of a process with these graphs open in ONNX Runtime on the CPU."""
         engines = sum(n.cpu.weights + n.cpu.arena + NODE * n.nodes for n in opened.values())
+        engines += self.loras if opened.keys() & set(DENOISERS) else 0
         frames = min(self.settings.frames, 4)
         return PROCESS + engines + PICTURES * frames * self._picture + self._canvas(tile)
 

@@ -109,7 +109,7 @@ def test_clips_are_timed_and_compared(tmp_path: Path) -> None:
 
 
 def test_the_request_is_the_embedded_models() -> None:
-    with mutoscope.load(backend="null") as pipe:
+    with mutoscope.load(backend="null", preset="full") as pipe:
         defaults = pipe.bundle.manifest.defaults
     request = gpu_loop.request(small=False)
     assert (request["width"], request["steps"]) == (defaults.width, defaults.steps)

@@ -72,7 +72,7 @@ def quality(bundle: str, *found: tuple[float, float] | None, right: int = 3) -> 
         "shift": 3.0,
         "shift_terminal": None,
     }
-    return Quality(bundle, "fp32", "null", settings, clips)
+    return Quality(bundle, "fp32", "null", "full", settings, clips)
 
 
 REPORT = Report(
@@ -244,18 +244,18 @@ def test_figures_of_many_clips() -> None:
     ],
 )  # fmt: skip
 def test_gate(gate: Gate, misses: list[str]) -> None:
-    words = " fp32 on null, euler, 4 steps, guidance 4 in 0:0.5, step cache 0.2, shift 3:"
+    words = " fp32 on null, full, euler, 4 steps, guidance 4 in 0:0.5, step cache 0.2, shift 3:"
     assert [miss.replace(words, ":") for miss in gate.misses(REPORT)] == misses
 
 
 def test_markdown() -> None:
     lines = as_markdown(REPORT, {"prompts": 3}).splitlines()
     assert lines[0] == (
-        "| bundle | precision | backend | scheduler | steps | guidance | guided | step cache "
-        "| shift | s/loop | s/clip | PSNR dB (worst) | SSIM (worst) | adherence % | shape | colour "
-        "| motion | background | colour drift | area drift % |"
+        "| bundle | precision | backend | preset | scheduler | steps | guidance | guided "
+        "| step cache | shift | s/loop | s/clip | PSNR dB (worst) | SSIM (worst) | adherence % "
+        "| shape | colour | motion | background | colour drift | area drift % |"
     )
-    setting = "fp32 | null | euler | 4 | 4 | 0:0.5 | 0.2 | 3 | 1.250 | 1.500"
+    setting = "fp32 | null | full | euler | 4 | 4 | 0:0.5 | 0.2 | 3 | 1.250 | 1.500"
     assert lines[2:5] == [
         f"| plain | {setting} | – | – | 100.0 | 3/3 | 3/3 | 3/3 | 3/3 | 0.0 | 0.0 |",
         (

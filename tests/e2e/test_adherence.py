@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import mutoscope
 import numpy as np
 import pytest
@@ -26,21 +24,13 @@ relation 5 of 5, size 8 of 10, camera 6 of 9. Of guesses, one in eight colours, 
 eight backgrounds and twelve shapes is right."""
 
 
-WAYS: dict[str, tuple[dict[str, float], dict[str, Any]]] = {
-    "30 steps": ({}, {}),
-    "four steps": ({"four-steps": 1}, {"steps": 4, "guidance_scale": 1, "shift_terminal": 0.4}),
-}
-"""LoRAs and options of the request."""
-
-
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=["fast", "full"])
 def adherence(request: pytest.FixtureRequest) -> Adherence:
-    loras, options = WAYS[request.param]
-    with mutoscope.load(loras=loras) as pipe:
+    with mutoscope.load(preset=request.param) as pipe:
         vocabulary = vocabulary_of(pipe.tokenizer.words)
         assert vocabulary is not None
         return aggregate(
-            score(pipe(prompt, seed=seed, **options).frames, scene, vocabulary)
+            score(pipe(prompt, seed=seed).frames, scene, vocabulary)
             for seed, (prompt, scene) in enumerate(prompts(CLIPS, vocabulary=vocabulary))
         )
 

@@ -43,27 +43,34 @@ def test_sweep(run: Run, folder: Path) -> None:
     sheet = probe(folder / "sheet.png")
     assert (sheet.width, sheet.height) == (5 * 5 * 32 + 4 * 4, 2 * 32 + 4)
     assert done.err.splitlines()[0] == (
-        "2 clips: copy fp32 on onnxruntime, euler, 30 steps, guidance 4 in 0:1, step cache 0, "
-        "shift 3 …"
+        "2 clips: copy fp32 on onnxruntime, full, euler, 30 steps, guidance 4 in 0:1, "
+        "step cache 0, shift 3 …"
     )
 
 
-def test_defaults_are_the_reference_alone(run: Run) -> None:
-    done = run(*QUALITY, "-o", "csv")
+def test_the_model_alone_is_the_reference(run: Run) -> None:
+    done = run(*QUALITY, "--preset", "full", "-o", "csv")
     (row,) = csv.DictReader(done.out.splitlines())
-    assert (row["reference"], row["bundle"], row["steps"]) == ("True", "mini-wan", "30")
+    assert (row["reference"], row["bundle"], row["preset"]) == ("True", "mini-wan", "full")
+    assert row["steps"] == "30"
     assert (row["psnr"], row["seed"], row["prompts"]) == ("", "0", "2")
 
 
-def test_a_lora_is_compared_with_the_bundle_alone(run: Run) -> None:
-    done = run(
-        *QUALITY, "--lora", "four-steps", "--steps", "4,30", "--shift-terminal", 0.4,
-        "--reference", EMBEDDED, "-o", "json",
-    )  # fmt: skip
-    reference, few, many = json.loads(done.out)["quality"]
+def test_a_preset_is_compared_with_the_model_alone(run: Run) -> None:
+    done = run(*QUALITY, "-o", "json")
+    reference, few = json.loads(done.out)["quality"]
+    assert [row["preset"] for row in (reference, few)] == ["full", "fast"]
     assert (reference["steps"], reference["shift_terminal"]) == (30, None)
-    assert (few["steps"], few["shift_terminal"], many["steps"]) == (4, 0.4, 30)
-    assert 0 < many["psnr"] < 60
+    assert (few["steps"], few["guidance_scale"], few["shift_terminal"]) == (4, 1, 0.4)
+    assert 0 < few["psnr"] < 60
+
+
+def test_a_lora_is_compared_with_the_bundle_alone(run: Run) -> None:
+    given = "--preset", "full", "--lora", "outlines", "--reference", EMBEDDED
+    done = run(*QUALITY, *given, "-o", "json")
+    reference, outlined = json.loads(done.out)["quality"]
+    assert reference["preset"] == outlined["preset"] == "full"
+    assert 0 < outlined["psnr"] < 60
 
 
 def test_bounds(run: Run, folder: Path) -> None:
@@ -106,7 +113,7 @@ def test_bounds(run: Run, folder: Path) -> None:
         (["--quality", "--contact-sheet", "a.jpg"], "a.jpg: a contact sheet is a .png"),
         (["--quality", "--contact-sheet", "none/a.png"], "the folder none does not exist; make it"),
         (
-            ["--quality", "--min-psnr", 30],
+            ["--quality", "--preset", "full", "--min-psnr", 30],
             "there is nothing to hold to a bound: these settings are",
         ),
         (

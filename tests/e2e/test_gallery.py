@@ -71,12 +71,12 @@ def test_gallery(gallery: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPa
     commands = re.findall(r'\| `mutoscope generate "(.+)" --seed \d+(.*)` \|', page)
     words = len(vocabulary.shapes) + len(vocabulary.motions) + len(vocabulary.backgrounds)
     others = 2 * len(vocabulary.relations) + len(vocabulary.cameras) - 1
-    loras = 2 * len(vocabulary.shapes)
-    assert len(commands) == words + others + 5 + 6 + 3 + loras
-    few = " --steps 4 --guidance 1 --shift-terminal 0.4 --lora four-steps"
-    assert sum(options == few for _, options in commands) == len(vocabulary.shapes)
+    again = 2 * len(vocabulary.shapes)
+    assert len(commands) == words + others + 5 + 6 + 3 + again
+    for way in (" --preset full", " --lora outlines"):
+        assert sum(options == way for _, options in commands) == len(vocabulary.shapes)
     assert ("a red balloon moves up on a gradient background", " --size 64x96") in commands
     fish = "a green fish moves right to left over the sea"
     assert {(fish, " --frames 1"), (fish, " --image still.png")} <= set(commands)
     assert "Of 5 prompts, " in page
-    assert page.count(" --scheduler unipc --steps 4`") == 1
+    assert page.count(" --scheduler unipc --steps 4 --preset full`") == 1

@@ -196,7 +196,7 @@ def style(folder: Path) -> Path:
 
 def test_with_a_lora(run: Run, folder: Path, style: Path) -> None:
     """The clip changes, the same each time, and says what changed it; so does its file."""
-    request = ("generate", PROMPT, "--seed", 7, "--steps", 2, "--json", "-o")
+    request = ("generate", PROMPT, "--preset", "full", "--seed", 7, "--steps", 2, "--json", "-o")
     plain = json.loads(run(*request, "plain.mp4").out)
     styled = json.loads(run(*request, "styled.mp4", "--lora", "style.safetensors:0.8").out)
     run(*request, "again.mp4", "--lora", f"{style}:0.8")

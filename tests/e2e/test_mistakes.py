@@ -59,7 +59,7 @@ def bundle(folder: Path) -> Path:
         ([PROMPT, "--encoder", "libx265x"], "unknown encoder 'libx265x'"),
         (
             [PROMPT, "--lora", "none.safetensors"],
-            "no LoRA at none.safetensors: there is no such file (the embedded model's: four-",
+            "no LoRA at none.safetensors: there is no such file (the bundle's own: four-",
         ),
         (
             [PROMPT, "--lora", "a.safetensors:high"],

@@ -27,13 +27,19 @@ Run = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
-    ("size", "frames", "guidance"),
-    [("96x96", 17, 4), ("128x96", 33, 4), ("192x256", 5, 1), ("64x64", 1, 4)],
+    ("size", "frames", "guidance", "preset"),
+    [
+        ("96x96", 17, 4, "full"),
+        ("128x96", 33, 4, "fast"),
+        ("192x256", 5, 1, "fast"),
+        ("64x64", 1, 4, "full"),
+    ],
 )
 def test_the_peak_comes_true(
-    run: Run, folder: Path, size: str, frames: int, guidance: float
+    run: Run, folder: Path, size: str, frames: int, guidance: float, preset: str
 ) -> None:
     request = ["--size", size, "--frames", str(frames), "--guidance", str(guidance), "--steps", "2"]
+    request += ["--preset", preset]
     told = json.loads(run("plan", EMBEDDED, *request, "--json").out)
     command = [sys.executable, "-P", "-m", "mutoscope", "generate", LONG_PROMPT, *request, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
@@ -62,7 +68,7 @@ def test_the_peak_with_engines_kept_open(run: Run, folder: Path, size: str, fram
 
 
 def test_table(run: Run) -> None:
-    done = run("plan", EMBEDDED, "--ram", "24GB")
+    done = run("plan", EMBEDDED, "--preset", "full", "--ram", "24GB")
     head, names, *rows = done.out.splitlines()
     assert head == "96x96, 17 frames, fp32, guidance in one batch"
     assert " ".join(names.split()) == "graph, MB weights working weights (GPU) working (GPU)"
@@ -74,7 +80,7 @@ def test_table(run: Run) -> None:
     assert rows[-2].startswith("fits: --backend onnxruntime; ")
     assert rows[-2].endswith(" MB of 24.0 GB of memory")
     assert rows[-1] == (
-        f"mutoscope generate PROMPT --bundle {EMBEDDED} --size 96x96 --frames 17 "
+        f"mutoscope generate PROMPT --bundle {EMBEDDED} --size 96x96 --preset full --frames 17 "
         "--backend onnxruntime"
     )
 
@@ -107,8 +113,8 @@ def test_a_placement_is_told_as_commands_that_bring_it_about(run: Run, folder: P
     command = placement["generate"]
     assert command == [
         "mutoscope", "generate", "PROMPT", "--bundle", str(EMBEDDED), "--size", "512x512",
-        "--frames", "17", "--steps", "2", "--guidance", "4", "--vae-tile", "128", "--backend",
-        "tensorrt-rtx", "--sequential-guidance",
+        "--preset", "full", "--frames", "17", "--steps", "2", "--guidance", "4", "--vae-tile",
+        "128", "--backend", "tensorrt-rtx", "--sequential-guidance",
     ]  # fmt: skip
     assert run("plan", EMBEDDED, *given).out.splitlines()[-1] == " ".join(command)
 
@@ -195,7 +201,8 @@ def test_what_fits_nowhere_is_refused(run: Run) -> None:
 
 def test_more_takes_more(run: Run) -> None:
     def ram(*request: object) -> float:
-        return float(json.loads(run("plan", EMBEDDED, "--json", *request).out)["ram_mb"])
+        told = run("plan", EMBEDDED, "--preset", "full", "--json", *request).out
+        return float(json.loads(told)["ram_mb"])
 
     assert ram("--size", "64x64") < ram("--size", "64x96") < ram("--size", "128x96")
     large = "--size", "256x192"

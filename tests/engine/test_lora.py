@@ -536,7 +536,7 @@ def test_a_backend_that_adds_none_says_so(
 def test_a_refused_change_leaves_the_loras_before(embedded: Bundle, write_lora: Write) -> None:
     good = write_lora({f"{KEY}.diff_b": np.zeros(64, np.float32)}, name="good")
     bad = write_lora({f"{KEY}.diff_b": np.zeros(9, np.float32)}, name="bad")
-    with mutoscope.load(loras={good: 0.5}) as pipe:
+    with mutoscope.load(preset="full", loras={good: 0.5}) as pipe:
         with pytest.raises(UserError, match="bad.safetensors is for another model"):
             pipe.set_loras({bad: 1})
         assert [lora.scale for lora in pipe.sessions.options.loras] == [0.5]

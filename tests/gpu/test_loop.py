@@ -43,7 +43,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def pipe(backend: str) -> Iterator[Pipeline]:
-    with mutoscope.load(backend=backend) as opened:
+    with mutoscope.load(preset="full", backend=backend) as opened:
         yield opened
 
 
@@ -60,7 +60,7 @@ def test_noise_is_the_cpus_and_latents_stay_there(pipe: Pipeline) -> None:
 
 @pytest.mark.parametrize("scheduler", ["euler", "unipc"])
 def test_a_clip_is_like_the_cpus(pipe: Pipeline, backend: str, scheduler: str) -> None:
-    with mutoscope.load() as plain:
+    with mutoscope.load(preset="full") as plain:
         wanted = plain(PROMPT, **OPTIONS, scheduler=scheduler).frames
     found = pipe(PROMPT, **OPTIONS, scheduler=scheduler).frames
     assert similarity(found, wanted).psnr >= FLOOR_DB[backend]
@@ -149,7 +149,7 @@ def test_a_tensor_with_gaps_is_refused(pipe: Pipeline) -> None:
 
 
 def test_a_denoiser_is_the_cpus(backend: str) -> None:
-    with mutoscope.load(backend="null") as pipe:
+    with mutoscope.load(preset="full", backend="null") as pipe:
         bundle = pipe.bundle
     size = LatentSize.default(bundle.manifest)
     for batch in (1, 2):

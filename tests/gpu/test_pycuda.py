@@ -34,7 +34,7 @@ stream = device.stream()
 CLIP = """
 import mutoscope, pycuda.gpuarray
 options = {"steps": 4, "seed": 5}
-with mutoscope.load(backend=BACKEND) as pipe:
+with mutoscope.load(preset="full", backend=BACKEND) as pipe:
     plain = pipe.stream("a red circle moves left to right", **options)
     noise = pycuda.gpuarray.to_gpu(plain.latents)
     list(plain)
@@ -194,7 +194,7 @@ def test_a_clip_of_pycuda_s_noise(run: Callable[[str], None], context: str, back
     run(f"""{program}
 import mutoscope
 try:
-    with mutoscope.load(backend=BACKEND) as pipe:
+    with mutoscope.load(preset="full", backend=BACKEND) as pipe:
         pipe("a red circle", steps=1)
 except UserError as error:
     assert "primary context alone" in str(error)

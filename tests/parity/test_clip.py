@@ -38,7 +38,7 @@ def reference() -> Any:
 
 @pytest.fixture(scope="module")
 def pipe() -> Iterator[Pipeline]:
-    with mutoscope.load() as opened:
+    with mutoscope.load(preset="full") as opened:
         yield opened
 
 

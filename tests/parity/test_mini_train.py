@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mutoscope.bench.adherence.scene import Object, Scene
 from mutoscope.errors import MutoscopeError, UserError
 from mutoscope.export.mini.recipe import (
+    BEFORE,
     CPU,
     MAIN,
     Budget,
@@ -74,6 +76,7 @@ TOY = replace(
         optimisation=TOY_OPTIMISATION,
         batch=2,
     ),
+    judge=TuneRecipe(TOY_OPTIMISATION, batch=2),
     distilled=TuneRecipe(TOY_OPTIMISATION, batch=2),
     lora=TuneRecipe(TOY_OPTIMISATION, batch=2),
     shapes=(ClipShape(32, 32, 5, 0.7), ClipShape(48, 32, 1, 0.3)),
@@ -319,9 +322,12 @@ def test_what_is_learnt_is_what_the_pipeline_samples(trained: Path, tmp_path: Pa
 
 
 def tuned(stage: str, trained: Path, folder: Path) -> Path:
-    """The result of a stage that goes out from the trained denoiser, in a folder of its own."""
+    """The result of a stage that goes out from the trained denoiser, in a folder of its own.
+
+    Four steps are enough for both halves of a distillation.
+    """
     shutil.copytree(trained, folder)
-    train((stage,), order(folder, steps=3))
+    train((*BEFORE.get(stage, ())[1:], stage), order(folder, steps=4))
     return folder / stage / "model"
 
 
@@ -354,6 +360,42 @@ def four_steps(pipe: Any) -> Any:
         output_type="np",
         generator=torch.Generator().manual_seed(0),
     ).frames
+
+
+def test_a_judge_sees_frames_alike() -> None:
+    """Whatever their number and size; and what is unknown of a clip does not count."""
+    from mutoscope.export.mini.judge import FACTS, Judge, disagreement
+
+    torch.manual_seed(0)
+    judge = Judge(16)
+    latents = torch.randn(1, 16, 1, 4, 6).expand(2, -1, 5, -1, -1)
+    told = [judge(latents[:, :, i]) for i in (0, 4)]
+    assert torch.equal(*told)
+    assert told[0].shape == (2, len(FACTS))
+    shown = torch.zeros(2, len(FACTS))
+    unknown = shown.clone()
+    unknown[:, -3:] = -1
+    errors = [
+        disagreement(judge, latents, facts, torch.Generator().manual_seed(0))
+        for facts in (shown, unknown)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_facts_are_those_of_the_scene() -> None:
+    from mutoscope.export.mini.judge import FACTS, facts_shown
+    from mutoscope.export.mini.latents import Latents
+
+    scenes = [
+        Scene((Object("star", "red", "right", "small"),)),
+        Scene((Object("star", "red"), Object("sun", "blue")), relation="above"),
+        Scene((Object("car", "red", "grow"),)),
+    ]
+    nothing = torch.empty(0)
+    (found,) = facts_shown([Latents(TOY.shapes[0], nothing, nothing, scenes)], "cpu")
+    true = [{FACTS[i] for i in row.eq(1).nonzero().flatten()} for row in found]
+    assert true == [{"star", "small"}, {"star", "sun"}, {"car"}]
+    assert found.eq(-1).sum(1).tolist() == [0, 3, 3]
 
 
 def test_a_low_rank_change_can_be_left_out_and_is_nothing_at_first(trained: Path) -> None:
@@ -421,7 +463,7 @@ def test_a_training_goes_on_from_a_checkpoint(trained: Path, tmp_path: Path) -> 
 
 def test_a_checkpoint_must_have_what_a_stage_needs(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match="--from is for all, vae, decoder, distill, lora, not for 'dit'"
+        UserError, match="--from is for all, vae, decoder, judge, distill, lora, not for 'dit'"
     ):
         chosen("dit", adopted=True)
     with pytest.raises(UserError, match="it has no folder vae, which lora needs"):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from mutoscope.engine import Bundle, open_graph
 from mutoscope.engine.backends.onnxruntime.native_operators import usable
+from mutoscope.engine.lora import own_loras
 from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.planner import needs
 from mutoscope.errors import UserError
@@ -94,6 +95,8 @@ def test_gemm_weights_are_turned_as_products_take_them() -> None:
 
 def test_the_bundle_is_whole_smaller_and_near_its_source(int8: Path) -> None:
     bundle, source = Bundle.open(int8), Bundle.open(EMBEDDED)
+    assert source.manifest.presets
+    assert bundle.manifest.presets == own_loras(bundle) == {}
     assert {n: g.precision for n, g in bundle.manifest.graphs.items() if g.precision != "fp32"} == {
         "denoiser": "int8", "text_encoder": "int8",
     }  # fmt: skip
@@ -154,7 +157,10 @@ def test_the_errors_of_latents_are_those_of_its_clips(int8: Path) -> None:
     assert spec is not None
     _, way, _ = plan_clips(Bundle.open(EMBEDDED), SMALL)
     deviations = [Deviation() for _ in spec.quality.latent_errors]
-    with mutoscope.load(threads=1) as source, mutoscope.load(int8, threads=1) as made:
+    with (
+        mutoscope.load(preset="full", threads=1) as source,
+        mutoscope.load(int8, threads=1) as made,
+    ):
         for seed, prompt in enumerate(way.prompts, way.seed):
             ways = [pipe.stream(prompt, seed=seed, **REQUEST) for pipe in (made, source)]
             for deviation, got, wanted in zip(deviations, *ways, strict=True):

@@ -154,7 +154,7 @@ def test_guidance_is_foretold_with_the_rest() -> None:
 
 
 def test_a_clip_stays_the_clip_that_it_was() -> None:
-    with mutoscope.load() as pipe:
+    with mutoscope.load(preset="full") as pipe:
         whole = pipe("a red circle moves left to right", seed=7, steps=30)
         quick = pipe("a red circle moves left to right", seed=7, steps=30, step_cache=0.2)
     assert whole.record.foretold_steps == []

@@ -5,10 +5,13 @@ from __future__ import annotations
 from ....kernels.device import Stream
 from ....kernels.devices import open_device
 from ...bundle import Bundle
+from ...lora import check_loras
 from ...open import EngineOptions
 from ...store import EngineStore
 from .package import TENSORRT, Package
 from .session import TensorRTSession
+
+__all__ = ["check_loras", "open_session", "open_stream", "open_stream_with", "open_with"]
 
 
 def open_stream_with(package: Package) -> Stream:

@@ -23,14 +23,17 @@ from .parser_library import find_library
 Report = Callable[[str, int, int], None]
 """Told the phase that TensorRT is in, how many of its outermost steps are done, and of how many."""
 
+REFIT = "refit"
+"""What an engine is built with whose weights can be changed: LoRAs need it."""
+
 FLAGS = {
-    "refit": "REFIT",
+    REFIT: "REFIT",
     "strip-weights": "STRIP_PLAN",
     "weight-streaming": "WEIGHT_STREAMING",
 }
 """Builder flags, as the user says and as TensorRT does."""
 
-NEED_GPU = {"refit", "strip-weights"}
+NEED_GPU = {REFIT, "strip-weights"}
 """TensorRT-RTX 1.7 compiles these with the CUDA driver."""
 
 PRECISIONS = {"half": "fp16", "float": "fp32", "bfloat16": "bf16"}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....errors import BundleError, MutoscopeError
 from ....kernels.device import DeviceArray, Stream
@@ -31,8 +32,18 @@ class Context:
         stream: Stream,
         store: EngineStore,
         weight_budget: int | None = None,
+        weights: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """Deserialise an engine; `weight_budget` as in `EngineOptions`.
+        """Deserialise an engine.
+
+        Args:
+            engine: from the store.
+            graph: its interface.
+            stream: that it works on.
+            store: that keeps what is compiled for the device.
+            weight_budget: as in `EngineOptions`.
+            weights: by the names of the graph's initializers, in place of those that it was built
+                with.
 
         Raises:
             MutoscopeError: TensorRT refuses it; says why.
@@ -52,6 +63,8 @@ class Context:
             raise self._failure("cannot open its engine")
         if "weight-streaming" in self.spec.flags:
             self._set_budget(weight_budget)
+        if weights:
+            self._refit(trt, weights)
         self._dtypes = _interface(trt, self._engine, graph, self.spec)
         self._outputs = [tensor.name for tensor in graph.outputs]
         self._cache: Any = None
@@ -90,6 +103,22 @@ class Context:
         self._engine.weight_streaming_budget_v2 = budget
         if self._engine.weight_streaming_budget_v2 > budget:
             raise self._failure(f"takes no weight budget of {budget >> 20} MB")
+
+    def _refit(self, trt: Any, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Change weights of the engine, in the types that it has them in.
+
+        Raises:
+            MutoscopeError: TensorRT does not take one.
+        """
+        refitter = trt.Refitter(self._engine, self._log.logger(trt))
+        kept = []  # TensorRT copies nothing before it refits
+        for name, weight in weights.items():
+            dtype = trt.nptype(refitter.get_weights_prototype(name).dtype)
+            kept.append(np.ascontiguousarray(weight, dtype))
+            if not refitter.set_named_weights(name, trt.Weights(kept[-1])):
+                raise self._failure(f"the engine does not take {name!r} anew")
+        if not refitter.refit_cuda_engine():
+            raise self._failure("the engine cannot be given other weights")
 
     @property
     def recordable(self) -> bool:

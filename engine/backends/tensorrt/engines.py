@@ -10,7 +10,7 @@ from ...bundle import Bundle
 from ...profiles import LatentSize, profile
 from ...spec import RECIPE, EngineSpec, source_hash, system_name
 from ...store import Built, Engine, EngineStore
-from .build import Report, build
+from .build import REFIT, Report, build
 from .int8_attention import FLAG, takes_part
 from .package import PACKAGES, Package
 
@@ -107,6 +107,7 @@ def serves(spec: EngineSpec, wanted: EngineSpec, axes: dict[str, int]) -> bool:
     """Whether an engine does for what is wanted: any profile and targets that cover it.
 
     Engines without their weights do not: nothing fills them in. Attention is exact, or it is not.
+    Weights that LoRAs change must be changeable.
     """
     same = ("graph", "source", "backend", "version", "gpu", "driver", "system")
     return (
@@ -115,5 +116,6 @@ def serves(spec: EngineSpec, wanted: EngineSpec, axes: dict[str, int]) -> bool:
         and {*wanted.targets} <= {*spec.targets}
         and "strip-weights" not in spec.flags
         and (FLAG in spec.flags) == (FLAG in wanted.flags)
+        and (REFIT in spec.flags or REFIT not in wanted.flags)
         and spec.covers(axes)
     )

@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ....errors import UserError
 from ....kernels.device import Stream
 from ...bundle import Bundle
+from ...lora import changing, merge
 from ...open import EngineOptions
 from ...profiles import LatentSize
 from ...session import Session, Tensor, check_feeds
 from ...store import Engine, EngineStore
+from .build import REFIT
 from .context import Context
 from .engines import build_engine, describe, serves
-from .int8_attention import FLAG
+from .int8_attention import FLAG, takes_part
 from .package import Package
 
 log = logging.getLogger(__name__)
@@ -43,6 +48,9 @@ class TensorRTSession(Session):
         self._stream, self._store = stream, store
         self._worker = ThreadPoolExecutor(1, name, initializer=stream.device.set_current)
         self._context: Context | None = None
+        self._changed = bool(changing(name, options.loras)) and bundle.graph(name).lora is not None
+        if options.int8_attention and takes_part(bundle, name):
+            self.kernels = (FLAG,)
 
     def _run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self._run_into(feeds, {})
@@ -76,9 +84,16 @@ class TensorRTSession(Session):
                 self._worker.submit(self._context.close).result()
                 self._context = None
             budget = self._options.weight_budget
-            opened = self._worker.submit(Context, engine, graph, self._stream, self._store, budget)
+            weights = self._weights() if self._changed else None
+            opened = self._worker.submit(
+                Context, engine, graph, self._stream, self._store, budget, weights
+            )
             self._context = opened.result()
         return self._context
+
+    def _weights(self) -> dict[str, NDArray[Any]]:
+        """Those that LoRAs change, with what they add."""
+        return merge(self._bundle, self.name, self._options.loras).weights
 
     def _engine_for(self, axes: dict[str, int]) -> Engine:
         """The newest engine in the store that takes these shapes, or one for the bundle's default.
@@ -87,7 +102,8 @@ class TensorRTSession(Session):
             UserError: there is none, and the bundle's default is another size.
         """
         sizes = [LatentSize.default(self._bundle.manifest)]
-        flags, device = [FLAG] if self._options.int8_attention else [], self._stream.device
+        asked = {FLAG: self._options.int8_attention, REFIT: self._changed}
+        flags, device = [flag for flag in asked if asked[flag]], self._stream.device
         wanted = describe(self._package, self._bundle, self.name, sizes, flags=flags, device=device)
         found = self._store.find(lambda spec: serves(spec, wanted, axes))
         if found is not None:

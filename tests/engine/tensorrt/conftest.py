@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,10 +19,13 @@ import msgspec
 import numpy as np
 import pytest
 from cpu_device import CpuArray, CpuStream
-from mutoscope.engine import Bundle, open_graph
+from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends import tensorrt
+from mutoscope.engine.backends.onnxruntime import open_denoiser
 from mutoscope.engine.bundle import describe_files
+from mutoscope.engine.lora import Merged
 from mutoscope.engine.manifest import GraphSpec, TensorSpec, write_manifest
+from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.engine.session import axis_length, check_feeds
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
@@ -55,6 +59,8 @@ class Onnx:
     """A graph of a bundle, run by ONNX Runtime."""
 
     def __init__(self, bundle: Bundle, name: str) -> None:
+        self.bundle, self.name = bundle, name
+        self.file = OnnxFile(bundle, name)
         self.session = open_graph(bundle, name)
         self.tensors = {n: (spec.dtype, True) for n, spec in self.session.inputs.items()}
         self.tensors |= {n: (spec.dtype, False) for n, spec in self.session.outputs.items()}
@@ -69,6 +75,15 @@ class Onnx:
 
     def run(self, feeds: dict[str, Any]) -> Mapping[str, Any]:
         return self.session.run(feeds)
+
+    def weight(self, name: str) -> str:
+        """The type that a weight is stored in."""
+        return "float16" if self.file.is_float16(name) else "float32"
+
+    def refit(self, weights: dict[str, Any]) -> None:
+        path = self.bundle.file(self.bundle.graph(self.name).file)
+        content = Merged(path.read_bytes(), weights)
+        self.session = open_denoiser(self.bundle, self.name, EngineOptions(), content)
 
 
 @dataclass
@@ -85,6 +100,7 @@ class Recorder:
     records: bool = True
     caches: list[bytes] = field(default_factory=list)
     takes_budget: bool = True
+    takes_weights: bool = True
 
 
 class FakeEngine(SimpleNamespace):
@@ -157,6 +173,27 @@ class FakeContext:
         return self.recorder.records
 
 
+def fake_refitter(recorder: Recorder) -> type:
+    class Refitter:
+        def __init__(self, engine: FakeEngine, logger: Any) -> None:
+            self.model, self.weights = engine.model, dict[str, Any]()
+
+        def get_weights_prototype(self, name: str) -> Any:
+            return SimpleNamespace(dtype=self.model.weight(name))
+
+        def set_named_weights(self, name: str, weights: Any) -> bool:
+            assert weights.dtype == self.model.weight(name)
+            self.weights[name] = weights
+            return recorder.takes_weights
+
+        def refit_cuda_engine(self) -> bool:
+            recorder.calls.append(f"refit {len(self.weights)}")
+            self.model.refit(self.weights)
+            return True
+
+    return Refitter
+
+
 def fake_tensorrt(recorder: Recorder) -> ModuleType:
     validity = enum.IntEnum("EngineValidity", {"VALID": 0, "SUBOPTIMAL": 1, "INVALID": 2})
     bits = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "MALFORMED_ENGINE": 32}
@@ -183,9 +220,10 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
             if not recorder.opens:
                 self.logger.log(Logger.ERROR, "out of\nmemory ")
                 return None
-            model = recorder.model(bytes(plan).decode())
+            model = copy(recorder.model(bytes(plan).decode()))
             return FakeEngine(
                 recorder,
+                model=model,
                 num_io_tensors=len(model.tensors),
                 get_tensor_name=lambda index: list(model.tensors)[index],
                 get_tensor_dtype=lambda name: model.tensors[name][0],
@@ -207,6 +245,7 @@ def fake_tensorrt(recorder: Recorder) -> ModuleType:
             return True
 
     trt: Any = ModuleType("tensorrt_rtx")
+    trt.Refitter, trt.Weights = fake_refitter(recorder), lambda array: array
     for name in ("CreatorV3One", "V3", "V3OneCore", "V3OneBuild", "V3OneRuntime"):
         setattr(trt, f"IPlugin{name}", type(name, (), {}))
     trt.PluginField, trt.PluginFieldCollection = (lambda *field: field), list

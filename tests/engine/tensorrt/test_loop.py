@@ -18,6 +18,7 @@ from mutoscope.engine.backends.tensorrt.engines import describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import Built
+from mutoscope.errors import MutoscopeError, UserError
 from mutoscope.runtime import vae
 from mutoscope.runtime.output import Output
 from mutoscope.runtime.pipeline import Pipeline
@@ -40,13 +41,13 @@ def pipe(recorder: Any, onnx_model: Callable[[Bundle, str], Any]) -> Iterator[Pi
         spec = describe(TENSORRT_RTX, bundle, name, SIZES, ["sm_89"])
         built = Built(name.encode(), "", {}, 0.0, 0.0)
         EngineStore().get(spec, "mini", lambda built=built: built)
-    with mutoscope.load(backend="tensorrt-rtx") as opened:
+    with mutoscope.load(preset="full", backend="tensorrt-rtx") as opened:
         yield opened
 
 
 @pytest.fixture
 def plain() -> Iterator[Pipeline]:
-    with mutoscope.load() as opened:
+    with mutoscope.load(preset="full") as opened:
         yield opened
 
 
@@ -97,7 +98,7 @@ def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
 def test_the_text_encoder_may_stay_on_the_cpu(
     pipe: Pipeline, plain: Pipeline, recorder: Any
 ) -> None:
-    with mutoscope.load(backend="tensorrt-rtx", text_backend="onnxruntime") as mixed:
+    with mutoscope.load(preset="full", backend="tensorrt-rtx", text_backend="onnxruntime") as mixed:
         clip = mixed(PROMPT, **OPTIONS)
         assert type(mixed.sessions("text_encoder")) is type(plain.sessions("text_encoder"))
         assert type(mixed.sessions("denoiser")) is type(pipe.sessions("denoiser"))
@@ -106,10 +107,54 @@ def test_the_text_encoder_may_stay_on_the_cpu(
 
 
 def test_what_closed_engines_gave_stays(pipe: Pipeline, plain: Pipeline) -> None:
-    with mutoscope.load(backend="tensorrt-rtx", keep_open=False) as closing:
+    with mutoscope.load(preset="full", backend="tensorrt-rtx", keep_open=False) as closing:
         clip = closing(PROMPT, **OPTIONS)
         assert list(closing.sessions._opened) == ["vae_decoder_next"]
     np.testing.assert_array_equal(clip.frames, plain(PROMPT, **OPTIONS).frames)
+
+
+def test_loras_refit_the_engine(pipe: Pipeline, recorder: Any) -> None:
+    """What lies in fp16 stays so: the clip is near, not the same."""
+    bundle = Bundle.open(EMBEDDED)
+    spec = describe(TENSORRT_RTX, bundle, "denoiser", SIZES, ["sm_89"], ["refit"])
+    EngineStore().get(spec, "mini", lambda: Built(b"denoiser", "", {}, 0.0, 0.0))
+    plain = pipe(PROMPT, **OPTIONS).frames
+    loras = {"outlines": 1.0}
+    with (
+        mutoscope.load(preset="full", backend="tensorrt-rtx", loras=loras) as changed,
+        mutoscope.load(preset="full", loras=loras) as wanted,
+    ):
+        recorder.calls.clear()
+        clip = changed(PROMPT, **OPTIONS)
+        assert [call for call in recorder.calls if call.startswith("refit")] == [
+            f"refit {8 * bundle.manifest.denoiser.layers}"
+        ]
+        near = similarity(clip.frames, wanted(PROMPT, **OPTIONS).frames)
+        changed.set_loras({})
+        np.testing.assert_array_equal(changed(PROMPT, **OPTIONS).frames, plain)
+    assert similarity(plain, clip.frames).psnr + 20 < near.psnr
+
+
+def test_a_weight_that_is_not_taken(pipe: Pipeline, recorder: Any) -> None:
+    spec = describe(
+        TENSORRT_RTX, Bundle.open(EMBEDDED), "denoiser", SIZES, ["sm_89"], ["refit"]
+    )  # fmt: skip
+    EngineStore().get(spec, "mini", lambda: Built(b"denoiser", "", {}, 0.0, 0.0))
+    recorder.takes_weights = False
+    with (
+        mutoscope.load(preset="fast", backend="tensorrt-rtx") as changed,
+        pytest.raises(MutoscopeError, match="the engine does not take '.*' anew"),
+    ):
+        changed(PROMPT, **OPTIONS)
+
+
+def test_loras_want_an_engine_of_their_own(pipe: Pipeline) -> None:
+    told = "--profile WIDTHxHEIGHTxFRAMES --refit$"
+    with (
+        mutoscope.load(preset="fast", backend="tensorrt-rtx") as changed,
+        pytest.raises(UserError, match=told),
+    ):
+        changed(PROMPT, **OPTIONS)
 
 
 def test_tiles_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
