@@ -38,7 +38,8 @@ def group() -> None:
     "--from",
     "checkpoint",
     type=click.Path(path_type=Path),
-    help="A checkpoint, or a part of one, to begin with: for all, vae, decoder, distill, lora.",
+    help="A checkpoint, or a part of one, to begin with: for all, vae, decoder, judge, distill, "
+    "lora.",
 )
 @click.option(
     "--compile", "compiled", is_flag=True, help="Compile the networks: a few minutes, then faster."
@@ -55,7 +56,8 @@ def train_command(
 ) -> None:
     """Train STAGE: vae, text, latents, decoder, dit, checkpoint, or all of these.
 
-    From the trained denoiser go out: distill (four steps without guidance), lora (a style).
+    From the trained denoiser go out: judge (of what latents show; the next
+    one needs it), distill (four steps without guidance), lora (a style).
 
     Finished stages are left alone; one that was interrupted goes on from its last state. The same
     command does both: run it again until it is through.

@@ -21,6 +21,7 @@ TAKEN = {
     "vae": (),
     "decoder": ("vae", "dit"),
     "all": ("vae", "text", "decoder"),
+    "judge": ("vae", "dit"),
     "distill": ("vae", "dit"),
     "lora": ("vae", "dit"),
 }
@@ -36,7 +37,7 @@ def adopt(workplace: Workplace, checkpoint: Path, stage: str) -> None:
     Args:
         workplace: where they go; what is finished there stays.
         checkpoint: a diffusers folder, or a part of one.
-        stage: "vae", "decoder", "all", "distill" or "lora": what is to be trained.
+        stage: "vae", "decoder", "all", "judge", "distill" or "lora": what is to be trained.
 
     Raises:
         UserError: the checkpoint lacks what the stage needs, or the workplace has begun models of

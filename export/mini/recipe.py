@@ -18,8 +18,10 @@ TEMPORAL = 4
 
 MAIN = ("vae", "text", "latents", "decoder", "dit", "checkpoint")
 """From nothing to the checkpoint."""
-SIBLINGS = ("distill", "lora")
-"""Each from the trained denoiser."""
+SIBLINGS = ("judge", "distill", "lora")
+"""From the trained denoiser."""
+BEFORE = {"judge": ("latents",), "distill": ("latents", "judge")}
+"""What siblings of a finished checkpoint need first; a style draws its own clips."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ class Recipe:
     decoder: Optimisation
     text: TextRecipe
     denoiser: DenoiserRecipe
+    judge: TuneRecipe
     distilled: TuneRecipe
     lora: TuneRecipe
     minutes: Mapping[str, float]
@@ -232,6 +235,7 @@ CPU = Recipe(
     decoder=Optimisation(1e-3, ema=0.995),
     text=TextRecipe(TEXT_MODEL, Optimisation(2e-3, ema=0.99, weight_decay=0.0)),
     denoiser=DenoiserRecipe(DENOISER_MODEL, Optimisation(1.2e-3, ema=0.995, plateau=0.3), batch=24),
+    judge=TuneRecipe(Optimisation(2e-3, ema=0.99), batch=32),
     distilled=TuneRecipe(Optimisation(1e-3, ema=0.99), batch=8),
     lora=TuneRecipe(Optimisation(1e-3, ema=0.98), batch=24),
     minutes={
@@ -240,7 +244,8 @@ CPU = Recipe(
         "latents": 13.0,
         "decoder": 20.0,
         "dit": 80.0,
-        "distill": 30.0,
+        "judge": 3.0,
+        "distill": 40.0,
         "lora": 10.0,
     },
 )
@@ -259,6 +264,7 @@ GPU = replace(
     denoiser=replace(
         CPU.denoiser, batch=256, optimisation=Optimisation(1.5e-3, ema=0.999, plateau=0.3)
     ),
+    judge=TuneRecipe(Optimisation(2e-3, ema=0.99), batch=256),
     distilled=TuneRecipe(Optimisation(1e-3, ema=0.99), batch=64),
     lora=TuneRecipe(Optimisation(1e-3, ema=0.99), batch=128),
     minutes={
@@ -267,7 +273,8 @@ GPU = replace(
         "latents": 1.5,
         "decoder": 1.5,
         "dit": 8.0,
-        "distill": 4.0,
+        "judge": 0.5,
+        "distill": 5.0,
         "lora": 1.0,
     },
     shard=256,
@@ -293,7 +300,7 @@ def budgets(
 def chosen(stage: str, adopted: bool = False) -> tuple[str, ...]:
     """The stages that a name on the command line stands for.
 
-    Where a checkpoint is `adopted`, its siblings need latents first; a style draws its own.
+    Where a checkpoint is `adopted`, what a sibling needs of it comes first.
 
     Raises:
         UserError: it stands for none.
@@ -305,4 +312,4 @@ def chosen(stage: str, adopted: bool = False) -> tuple[str, ...]:
     begun = ("vae", "decoder", *SIBLINGS)
     if adopted and stage not in begun:
         raise UserError(f"--from is for all, {', '.join(begun)}, not for {stage!r}")
-    return ("latents", stage) if adopted and stage == "distill" else (stage,)
+    return (*BEFORE.get(stage, ()), stage) if adopted else (stage,)

@@ -107,6 +107,13 @@ def _checkpoint(order: Order) -> None:
     order.workplace.finish("checkpoint", partial(assemble, order.workplace))
 
 
+def _judge(order: Order) -> None:
+    from .judge import JudgeTask
+
+    task = JudgeTask(order.recipe, order.workplace, order.device)
+    _learn(order, task, order.recipe.judge.optimisation)
+
+
 def _distill(order: Order) -> None:
     from .distill import DistilledTask
 
@@ -128,6 +135,7 @@ STAGES: dict[str, Callable[[Order], None]] = {
     "decoder": _decoder,
     "dit": _denoiser,
     "checkpoint": _checkpoint,
+    "judge": _judge,
     "distill": _distill,
     "lora": _lora,
 }
