@@ -94,11 +94,13 @@ def test_arguments_arrive(command: Any, monkeypatch: pytest.MonkeyPatch) -> None
     parser = command(subparsers).parser
     args = parser.parse_args(
         ["-m", "org/tiny@v1", "out", "--precision", "fp16", "--default", "fps=8", "--default",
-         "steps=2", "--name=-odd-", "--verify",
+         "steps=2", "--lora", "a.safetensors", "--preset", "fast:lora=a,steps=4",
+         "--name=-odd-", "--verify",
          "--max-sequence-length", "9"]
     )  # fmt: skip
     args.func(args).run()
     assert seen == [
         ["export", "--precision=fp16", "--default=fps=8", "--default=steps=2",
-         "--max-sequence-length=9", "--name=-odd-", "--verify", "--", "org/tiny@v1", "out"]
+         "--lora=a.safetensors", "--preset=fast:lora=a,steps=4", "--max-sequence-length=9",
+         "--name=-odd-", "--verify", "--", "org/tiny@v1", "out"]
     ]  # fmt: skip

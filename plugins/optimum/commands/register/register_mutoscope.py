@@ -22,6 +22,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": [],
         "help": "Change the default request, e.g. width=64; may be repeated.",
     },
+    "--lora": {
+        "metavar": "FILE",
+        "action": "append",
+        "default": [],
+        "help": "Goes along, to be asked for by its name; may be repeated.",
+    },
+    "--preset": {
+        "metavar": "NAME:KEY=VALUE,…",
+        "action": "append",
+        "default": [],
+        "help": "A way to make clips, e.g. fast:lora=NAME,steps=4,guidance_scale=1; may be "
+        "repeated, the first is the default.",
+    },
     "--max-sequence-length": {
         "metavar": "TOKENS",
         "help": "What prompts are padded or cut to; by default what the family was trained on.",
