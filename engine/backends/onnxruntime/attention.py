@@ -15,6 +15,7 @@ from typing import Any
 from ...onnx_file import MICROSOFT
 from .wiring import Wiring, ints, number
 
+CAST = "Cast"
 HEADS_FIRST = [0, 2, 1, 3]
 """(batch, tokens, heads, channels) → (batch, heads, tokens, channels), and the way back."""
 
@@ -56,12 +57,16 @@ def leave_precision(model: Any) -> None:
 def _fuse(wiring: Wiring, node: Any, heads: int, in_blocks: bool) -> None:
     if len(node.input) != 3 or number(node, "is_causal") or number(node, "softcap"):
         return
-    turned = [_before(wiring, name) for name in node.input]
     last = _after(wiring, node.output[0])
-    if last is None or None in turned:
+    found = [_before(wiring, name) for name in node.input]
+    if last is None or None in found:
         return
-    rotations = [found for found in turned if not isinstance(found, str)]
-    inputs = [found if isinstance(found, str) else found.output[0] for found in turned]
+    turned = [nodes for _, nodes in found]
+    if any(CAST in {n.op_type for n in nodes} for nodes in turned) and not (
+        in_blocks and all(turned[:2])
+    ):
+        return  # in fp16, what gains is attention without scores, of the tokens among themselves
+    inputs = [name for name, _ in found]
     if in_blocks:
         made = wiring.new("MultiHeadAttention", inputs, last.output[0], MICROSOFT, num_heads=heads)
     else:
@@ -69,17 +74,28 @@ def _fuse(wiring: Wiring, node: Any, heads: int, in_blocks: bool) -> None:
             "Attention", inputs, last.output[0], q_num_heads=heads, kv_num_heads=heads
         )
     made.attribute.extend(a for a in node.attribute if a.name == "scale")
-    wiring.replace(last, [*rotations, made])
+    wiring.replace(last, [*(new for nodes in turned for new in nodes), made])
 
 
-def _before(wiring: Wiring, name: str) -> Any:
-    """What an input of attention is made of: a tensor of tokens, or a node that turns it."""
-    turned = wiring.giver(name, "Transpose")
-    if turned is None or ints(turned, "perm") != HEADS_FIRST:
+def _before(wiring: Wiring, name: str) -> tuple[str, list[Any]] | None:
+    """What an input of attention is made of: a tensor of tokens, and the new nodes that give it."""
+    transposed = wiring.giver(name, "Transpose")
+    if transposed is None or ints(transposed, "perm") != HEADS_FIRST:
         return None
-    if reshaped := wiring.giver(turned.input[0], "Reshape"):
-        return reshaped.input[0]
-    return _rotation(wiring, turned.input[0])
+    cast = wiring.giver(transposed.input[0], CAST)
+    source = transposed.input[0] if cast is None else cast.input[0]
+    if reshaped := wiring.giver(source, "Reshape"):
+        tokens, nodes = reshaped.input[0], []
+    else:
+        rotation = _rotation(wiring, source)
+        if rotation is None:
+            return None
+        tokens, nodes = rotation.output[0], [rotation]
+    if cast is not None:
+        again = wiring.new(CAST, [tokens], f"{name}.cast")
+        again.attribute.extend(cast.attribute)
+        tokens, nodes = again.output[0], [*nodes, again]
+    return tokens, nodes
 
 
 def _after(wiring: Wiring, name: str) -> Any:

@@ -15,19 +15,22 @@ from .wiring import Wiring, number
 
 OPERATOR, DOMAIN = "BlockedAttention", "mutoscope"
 INT8 = "DynamicQuantizeMatMul"
+FLOAT16 = 10
+"""The code of that type in ONNX."""
 CHANNELS = 16
 """Of a head there must be a multiple of so many."""
 
 
 def fits_blocks(model: Any, denoiser: DenoiserSpec) -> bool:
-    """Whether a denoiser's attention may be computed so.
+    """Whether a denoiser's attention may be computed so: all in fp32, but for int8 products.
 
     Args:
         model: of its ONNX file.
         denoiser: what its bundle says of it.
     """
-    width = denoiser.hidden_size // denoiser.heads
-    return width % CHANNELS == 0 and any(node.op_type == INT8 for node in model.graph.node)
+    width, nodes = denoiser.hidden_size // denoiser.heads, model.graph.node
+    half = any(node.op_type == "Cast" and number(node, "to") == FLOAT16 for node in nodes)
+    return width % CHANNELS == 0 and not half and any(node.op_type == INT8 for node in nodes)
 
 
 def attend_in_blocks(step: Any) -> None:

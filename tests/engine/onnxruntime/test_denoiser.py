@@ -10,12 +10,18 @@ import mutoscope
 import numpy as np
 import pytest
 from mutoscope.engine import Bundle, EngineOptions, open_graph
-from mutoscope.engine.backends.onnxruntime import attention, open_changed, open_session
+from mutoscope.engine.backends.onnxruntime import (
+    attention,
+    open_changed,
+    open_denoiser,
+    open_session,
+)
 from mutoscope.engine.backends.onnxruntime.padding import shorten
 from mutoscope.engine.backends.onnxruntime.prompt import split
 from mutoscope.engine.backends.onnxruntime.rewrite import Parts, rewrite
+from mutoscope.engine.lora import Merged
 from mutoscope.engine.manifest import read_manifest
-from mutoscope.engine.onnx_file import OnnxFile
+from mutoscope.engine.onnx_file import OnnxFile, parse
 from mutoscope.engine.session import Session
 from mutoscope.errors import MutoscopeError
 
@@ -24,6 +30,8 @@ pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 OPTIONS = EngineOptions(threads=1)
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 SPEC = read_manifest(EMBEDDED)[0].denoiser
+FLOAT, FLOAT16 = 1, 10
+"""The codes of types in ONNX."""
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +102,56 @@ def test_the_same_velocities(
     with as_it_stands(embedded) as whole, open_session(embedded, "denoiser", OPTIONS) as parts:
         wanted, found = (np.asarray(s.run(given)["sample"]) for s in (whole, parts))
     assert np.linalg.norm(found - wanted) <= 1e-6 * np.linalg.norm(wanted)
+
+
+def in_half_precision(bundle: Bundle) -> Merged:
+    """A denoiser whose tokens attend to themselves in fp16, as `export` writes that."""
+    model = OnnxFile(bundle, "denoiser").model
+    nodes = list(model.graph.node)
+    givers = {name: node for node in nodes for name in node.output}
+    takers = {name: node for node in nodes for name in node.input}
+    casts: dict[str, Any] = {}
+
+    def cast(node: Any, place: int, to: int) -> None:
+        name = node.input[place]
+        casts[node.output[0]] = made = type(node)(op_type="Cast", input=[name])
+        made.output.append(f"{name}.in.{to}")
+        made.attribute.add(name="to", i=to, type=2)
+        node.input[place] = made.output[0]
+
+    for node in [node for node in nodes if node.op_type == "Attention"]:
+        *turned, value = (givers[name] for name in node.input)
+        if all(givers[transpose.input[0]].op_type == "Concat" for transpose in turned):
+            for transpose in turned:
+                cast(transpose, 0, FLOAT16)
+            cast(givers[value.input[0]], 0, FLOAT16)
+            (laid,) = takers[takers[node.output[0]].output[0]].output
+            cast(takers[laid], list(takers[laid].input).index(laid), FLOAT)
+    whole = [new for node in nodes for new in (casts.get(node.output[0]), node) if new is not None]
+    copies = [type(node).FromString(node.SerializeToString()) for node in whole]
+    model.graph.ClearField("node")
+    model.graph.node.extend(copies)
+    return Merged(model.SerializeToString(), {})
+
+
+def test_attention_in_half_precision_holds_no_scores_either(
+    embedded: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Narrow models keep it as it stands, wide ones take the node that computes in blocks."""
+    content, given, path = in_half_precision(embedded), feeds(2, (5, 8, 8), 20), Path("x.onnx")
+    found = {}
+    for wide in (4096, 0):
+        monkeypatch.setattr(attention, "WIDE", wide)
+        parts = rewrite(parse(content.model, path), SPEC)
+        kinds = Counter(node.op_type for node in parts.step.graph.node)
+        assert kinds["MultiHeadAttention"] == (0 if wide else SPEC.layers)
+        with open_denoiser(embedded, "denoiser", OPTIONS, content) as session:
+            found[wide] = np.asarray(session.run(given)["sample"])
+    with as_it_stands(embedded) as whole:
+        exact = np.asarray(whole.run(given)["sample"])
+    errors = [np.linalg.norm(each - exact) / np.linalg.norm(exact) for each in found.values()]
+    assert 1e-5 < errors[0] < 2e-3
+    assert errors[1] < errors[0]  # ONNX Runtime computes that node in fp32
 
 
 @pytest.mark.parametrize("lengths", [(3, 0), (8, 1), (7, 2), (0, 0), (8, 8)])
