@@ -20,7 +20,7 @@ SAME = 1e-8
 
 def draw(results: Figures, folder: Path) -> list[Path]:
     """Draw what there is to draw; returns the files, an SVG and a PNG of each picture."""
-    works = [part for part in results.values() if isinstance(part, dict) and "engines" in part]
+    works = [part for part in results.values() if isinstance(part, dict) and _done(part)]
     sizes = results.get("growth", {}).get("sizes", {})
     pictures = {
         **({"engines": _engines(works)} if works else {}),
@@ -34,7 +34,7 @@ def _engines(works: Sequence[Figures]) -> Figure:
     figure = Figure(figsize=(9, 0.6 + 2.1 * len(works)), layout="constrained")
     rows: Any = figure.subplots(len(works), 2, squeeze=False)
     for (times, errors), work in zip(rows, works, strict=True):
-        done = {n: found for n, found in work["engines"].items() if found["state"] == "done"}
+        done = _done(work)
         _times(times, done)
         times.set_title(f"{work['what']}: seconds", loc="left", fontsize=9)
         _errors(errors, done)
@@ -43,6 +43,12 @@ def _engines(works: Sequence[Figures]) -> Figure:
             axes.set_ylim(len(done) - 0.4, -0.6)
             axes.tick_params(labelsize=8)
     return figure
+
+
+def _done(work: Figures) -> Figures:
+    """The engines that have figures."""
+    engines = work.get("engines", {})
+    return {name: found for name, found in engines.items() if found["state"] == "done"}
 
 
 def _times(axes: Axes, done: Figures) -> None:

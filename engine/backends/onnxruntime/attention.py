@@ -15,7 +15,7 @@ from typing import Any
 from ...onnx_file import MICROSOFT
 from .wiring import Wiring, ints, number
 
-CAST = "Cast"
+CAST, ROTARY = "Cast", "RotaryEmbedding"
 HEADS_FIRST = [0, 2, 1, 3]
 """(batch, tokens, heads, channels) → (batch, heads, tokens, channels), and the way back."""
 
@@ -58,12 +58,13 @@ def _fuse(wiring: Wiring, node: Any, heads: int, in_blocks: bool) -> None:
     if len(node.input) != 3 or number(node, "is_causal") or number(node, "softcap"):
         return
     last = _after(wiring, node.output[0])
-    found = [_before(wiring, name) for name in node.input]
-    if last is None or None in found:
+    found = [made for name in node.input if (made := _before(wiring, name)) is not None]
+    if last is None or len(found) < len(node.input):
         return
     turned = [nodes for _, nodes in found]
-    if any(CAST in {n.op_type for n in nodes} for nodes in turned) and not (
-        in_blocks and all(turned[:2])
+    kinds = [{new.op_type for new in nodes} for nodes in turned]
+    if any(CAST in each for each in kinds) and not (
+        in_blocks and all(ROTARY in each for each in kinds[:2])
     ):
         return  # in fp16, what gains is attention without scores, of the tokens among themselves
     inputs = [name for name, _ in found]
@@ -127,4 +128,4 @@ def _rotation(wiring: Wiring, name: str) -> Any:
     if list(halves.output) != [a, b] or reshaped is None:
         return None
     inputs = [reshaped.input[0], FIRST_POSITION, *(table.input[0] for table in tables)]
-    return wiring.new("RotaryEmbedding", inputs, f"{name}.turned", MICROSOFT)
+    return wiring.new(ROTARY, inputs, f"{name}.turned", MICROSOFT)

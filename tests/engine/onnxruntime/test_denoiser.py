@@ -105,7 +105,7 @@ def test_the_same_velocities(
 
 
 def in_half_precision(bundle: Bundle) -> Merged:
-    """A denoiser whose tokens attend to themselves in fp16, as `export` writes that."""
+    """A denoiser whose attention is in fp16, as `export` writes that."""
     model = OnnxFile(bundle, "denoiser").model
     nodes = list(model.graph.node)
     givers = {name: node for node in nodes for name in node.output}
@@ -121,12 +121,11 @@ def in_half_precision(bundle: Bundle) -> Merged:
 
     for node in [node for node in nodes if node.op_type == "Attention"]:
         *turned, value = (givers[name] for name in node.input)
-        if all(givers[transpose.input[0]].op_type == "Concat" for transpose in turned):
-            for transpose in turned:
-                cast(transpose, 0, FLOAT16)
-            cast(givers[value.input[0]], 0, FLOAT16)
-            (laid,) = takers[takers[node.output[0]].output[0]].output
-            cast(takers[laid], list(takers[laid].input).index(laid), FLOAT)
+        for transpose in turned:
+            cast(transpose, 0, FLOAT16)
+        cast(givers[value.input[0]], 0, FLOAT16)
+        (laid,) = takers[takers[node.output[0]].output[0]].output
+        cast(takers[laid], list(takers[laid].input).index(laid), FLOAT)
     whole = [new for node in nodes for new in (casts.get(node.output[0]), node) if new is not None]
     copies = [type(node).FromString(node.SerializeToString()) for node in whole]
     model.graph.ClearField("node")
@@ -145,6 +144,7 @@ def test_attention_in_half_precision_holds_no_scores_either(
         parts = rewrite(parse(content.model, path), SPEC)
         kinds = Counter(node.op_type for node in parts.step.graph.node)
         assert kinds["MultiHeadAttention"] == (0 if wide else SPEC.layers)
+        assert kinds["Attention"] == (2 * SPEC.layers if wide else SPEC.layers)
         with open_denoiser(embedded, "denoiser", OPTIONS, content) as session:
             found[wide] = np.asarray(session.run(given)["sample"])
     with as_it_stands(embedded) as whole:
