@@ -59,12 +59,13 @@ def builds(plan: Plan, placed: Placement, bundle: str) -> list[list[str]]:
             key = _profile(plan, placed, stage), placed.streamed(stage)
             groups.setdefault(key, []).extend(graphs)
     sequential = ["--sequential-guidance"] if "sequential_guidance" in placed.options else []
+    refit = ["--refit"] if plan.stages.loras else []
     return [
         [
             *("mutoscope", "build", bundle, "--backend", placed.backend, "--profile", profile),
             *("--graphs", ",".join(names)),
             *(["--weight-streaming"] if streamed else []),
-            *(sequential if DENOISERS[0] in names else []),
+            *([*sequential, *refit] if DENOISERS[0] in names else []),
         ]
         for (profile, streamed), names in groups.items()
     ]

@@ -35,7 +35,7 @@ from .defaults import change_defaults, check_defaults
 from .facts import Facts
 from .graph import Graph
 from .hub import HubModel, fetch
-from .presets import check_loras, copy_loras, read_presets
+from .presets import check_fit, check_loras, copy_loras, read_presets
 from .quiet import quiet
 from .scheduler import scheduler
 from .tokenizer import write_tokenizer
@@ -146,6 +146,7 @@ def write_bundle(plan: Plan, folder: Path, options: Options, report: Report) -> 
     copy_loras(list(plan.loras.values()), folder)
     report("fitting the latent preview")
     manifest = describe(plan, folder, options)
+    check_fit(folder, manifest, plan.loras)
     if options.verify:
         report("comparing with PyTorch")
         checks = verify(folder, manifest, plan.family.reference(plan.checkpoint))

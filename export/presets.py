@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from ..engine.lora import SUFFIX
+from ..engine.bundle import Bundle
+from ..engine.lora import SUFFIX, open_loras
+from ..engine.lora import check_loras as check_model
 from ..engine.lora.file import read_file
 from ..engine.lora.layers import read_layers
-from ..engine.manifest import FULL_PRESET, PresetSpec
+from ..engine.manifest import FULL_PRESET, Manifest, PresetSpec
 from ..errors import UserError, unknown
 
 FORM = "NAME:KEY=VALUE,… is needed, as in fast:lora=four-steps,steps=4,guidance_scale=1"
@@ -38,6 +40,16 @@ def copy_loras(loras: Sequence[Path], folder: Path) -> None:
     """Put LoRAs into a bundle's folder."""
     for path in loras:
         shutil.copyfile(path, folder / path.name)
+
+
+def check_fit(folder: Path, manifest: Manifest, loras: Mapping[str, Path]) -> None:
+    """See that LoRAs are for the model that they are to go along with.
+
+    Raises:
+        UserError: one is for another.
+    """
+    opened = open_loras(dict.fromkeys(loras.values(), 1))
+    check_model(Bundle(folder, manifest, ""), opened)
 
 
 def read_presets(texts: Sequence[str], loras: Sequence[str]) -> dict[str, PresetSpec]:

@@ -119,6 +119,15 @@ def test_a_placement_is_told_as_commands_that_bring_it_about(run: Run, folder: P
     assert run("plan", EMBEDDED, *given).out.splitlines()[-1] == " ".join(command)
 
 
+def test_engines_that_take_loras_are_built_for_it(run: Run) -> None:
+    for preset, refit in (("fast", ["--refit"]), ("full", [])):
+        told = run("plan", EMBEDDED, "--vram", "2GB", "--preset", preset, "--json").out
+        placement = json.loads(told)["placement"]
+        (build,) = placement["build"]
+        assert build[9:] == refit
+        assert preset in placement["generate"]
+
+
 def test_the_command_of_a_cpu_keeps_within_its_memory(run: Run, folder: Path) -> None:
     size = ["--size", "192x192", "--frames", "5", "--steps", "1"]
     plenty = json.loads(run("plan", EMBEDDED, *size, "--json").out)

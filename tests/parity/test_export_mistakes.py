@@ -8,11 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mutoscope
+import numpy as np
 import pytest
+from mutoscope.engine import Bundle
+from mutoscope.engine.lora import own_loras
+from mutoscope.engine.manifest import PresetSpec
 from mutoscope.errors import CheckpointError, UserError
 from mutoscope.export import Options, export_bundle
 from mutoscope.export.checkpoint import Checkpoint
 from mutoscope.export.weights import cast, check_weights
+from safetensors.numpy import save_file
 
 torch = pytest.importorskip(
     "torch", reason="parity tests need the export extra: pip install -e '.[export]'"
@@ -287,3 +293,28 @@ def rewrite(component: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     weights = load_file(path)
     edit(weights)
     save_file(weights, path)
+
+
+def test_loras_go_along_if_they_are_for_the_model(folder: Path) -> None:
+    target, mine = folder.parent / "bundle", folder.parent / "mine.safetensors"
+    theirs = Path(mutoscope.__file__).parent / "models" / "mini-wan" / "outlines.safetensors"
+    small: dict[str, Any] = {"graphs": ["vae_decoder_first"], "defaults": SMALL}
+    with pytest.raises(UserError, match="it is a LoRA for another model"):
+        export_bundle(folder, target, Options(**small, loras=[theirs]))
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    width = width_of(folder)
+    save_file({"transformer.blocks.0.attn1.to_q.diff_b": np.zeros(width, np.float32)}, mine)
+    presets = ["few:lora=mine:0.5,steps=4", "one:steps=1"]
+    manifest = export_bundle(folder, target, Options(**small, loras=[mine], presets=presets))
+    assert manifest.presets == {
+        "few": PresetSpec(loras={"mine.safetensors": 0.5}, steps=4),
+        "one": PresetSpec(steps=1),
+    }
+    assert own_loras(Bundle.open(target)) == {"mine": target / "mine.safetensors"}
+    assert (target / "mine.safetensors").read_bytes() == mine.read_bytes()
+
+
+def width_of(folder: Path) -> int:
+    """The denoiser's width."""
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    return int(config["num_attention_heads"] * config["attention_head_dim"])
