@@ -146,7 +146,8 @@ def write_bundle(plan: Plan, folder: Path, options: Options, report: Report) -> 
     copy_loras(list(plan.loras.values()), folder)
     report("fitting the latent preview")
     manifest = describe(plan, folder, options)
-    check_fit(folder, manifest, plan.loras)
+    if plan.loras:
+        check_fit(folder, manifest, plan.loras)
     if options.verify:
         report("comparing with PyTorch")
         checks = verify(folder, manifest, plan.family.reference(plan.checkpoint))
