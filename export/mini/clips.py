@@ -98,11 +98,19 @@ def draw(
     split: Split = "train",
     *,
     outlined: bool = False,
+    melted: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Frames, list[Scene]]:
-    """Clips (n, frames, height, width, 3), and the scenes they show."""
+    """Clips (n, frames, height, width, 3), and the scenes they show.
+
+    Each clip's shapes have melted by an amount between those two.
+    """
     scenes = sample_scenes(rng, n, split)
     size = shape.width, shape.height, shape.frames
-    return np.stack([render(scene, rng, *size, outlined=outlined) for scene in scenes]), scenes
+    clips = []
+    for scene in scenes:
+        amount = rng.uniform(*melted) if any(melted) else 0.0
+        clips.append(render(scene, rng, *size, outlined=outlined, melted=amount))
+    return np.stack(clips), scenes
 
 
 def proportionate(batch: int, shape: ClipShape, default: ClipShape) -> int:

@@ -1,6 +1,7 @@
 """A judge of latents: it tells which shapes a frame shows, and so whether a denoiser drew them.
 
-It learns from the world's own clips, more or less noisy, and never sees a denoiser's. What a model
+It learns from the world's own clips, more or less noisy, and never sees a denoiser's. Shapes that
+melt on the way to a disc, as a denoiser's do, are drawn for it as well: they are none. What a model
 is measured by are the frames, which bench/adherence reads without it.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -17,12 +19,14 @@ from torch.nn import functional
 from ...bench.adherence.scene import Scene
 from ...bench.adherence.vocabulary import FULL, SIZED_MOTIONS
 from ...engine.folders import write_whole
-from .denoiser import CaptionedLatents, described, gather, load_text
+from .clips import draw
+from .denoiser import CaptionedLatents, described, gather, load_text, load_vae
 from .flow import noised
-from .latents import Latents, read_latents
+from .latents import Latents, encode_clips, normalised, read_latents
 from .optimizers import Group
 from .recipe import Recipe
 from .training import Batch, Metrics, Phase, mix, parameters_of
+from .vae import channels_last
 from .workplace import Workplace
 
 STAGE = "judge"
@@ -33,6 +37,14 @@ GROUPS = 8
 
 NOISIEST = 0.4
 """Up to this noise level it judges."""
+
+DISC = "circle"
+MELTED = (0.5, 1.0)
+"""How far shapes melt that are none any more."""
+SHARDS = 8
+"""So many shards' worth of them are drawn."""
+MELTING = 0.5
+"""What they count beside the world's."""
 
 FACTS = (*FULL.shapes, *FULL.sizes)
 """What may be there; of sizes one thing's, where its motion keeps it."""
@@ -88,6 +100,12 @@ def _facts(scene: Scene) -> list[int]:
     return [*(int(shape in shapes) for shape in FULL.shapes), *sizes]
 
 
+def _melted_facts(scene: Scene) -> list[int]:
+    """What is true of a melted scene: only circles are what they were; discs may look like them."""
+    circle = 1 if any(item.shape == DISC for item in scene.objects) else -1
+    return [*(circle if shape == DISC else 0 for shape in FULL.shapes), *[-1] * len(FULL.sizes)]
+
+
 def disagreement(
     judge: nn.Module, latents: Tensor, shown: Tensor, random: torch.Generator
 ) -> Tensor:
@@ -120,6 +138,7 @@ class JudgeTask:
     def __init__(self, recipe: Recipe, workplace: Workplace, device: str) -> None:
         self.latents = read_latents(workplace, recipe.shapes, device)
         self.shown = facts_shown(self.latents, device)
+        self.melted = self._melted(recipe, workplace, device)
         tokenizer = load_text(workplace.product("dit"), device)[1]
         torch.manual_seed(mix(recipe.seed, 13))
         judge = Judge(self.latents[0].values.shape[1])
@@ -133,10 +152,25 @@ class JudgeTask:
     def loss(
         self, batch: Batch, random: torch.Generator, progress: float
     ) -> tuple[Tensor, Metrics]:
-        """How far it is from what is shown."""
+        """How far it is from what is shown, and from finding shapes where they have melted."""
         clean = gather(self.latents, batch)[0]
         shown = self.shown[int(batch["place"])][batch["rows"]]
-        return disagreement(self.judge, clean, shown, random), {}
+        told = disagreement(self.judge, clean, shown, random)
+        latents, facts = self.melted
+        rows = torch.randint(len(facts), (len(clean),), generator=random, device=facts.device)
+        fooled = disagreement(self.judge, latents[rows].float(), facts[rows], random)
+        return told + MELTING * fooled, {"told": told, "fooled": fooled}
+
+    @staticmethod
+    def _melted(recipe: Recipe, workplace: Workplace, device: str) -> tuple[Tensor, Tensor]:
+        """Latents of clips whose shapes have melted, and what is true of them."""
+        rng = np.random.default_rng(mix(recipe.seed, 15))
+        clips, scenes = draw(rng, SHARDS * recipe.shard, recipe.shapes[0], melted=MELTED)
+        vae = channels_last(load_vae(workplace, device, "vae"))
+        means, _ = encode_clips(vae, torch.from_numpy(clips).to(device))
+        facts = [_melted_facts(scene) for scene in scenes]
+        told = torch.tensor(facts, dtype=torch.float32, device=device)
+        return normalised(means, vae), told
 
     def sheet(self) -> None:
         """Nothing to look at."""

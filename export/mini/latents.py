@@ -204,6 +204,16 @@ def read_statistics(folder: Path) -> Statistics:
         ) from None
 
 
+def normalised(means: Tensor, vae: Any) -> Tensor:
+    """Latent means (n, channels, frames, height, width) as denoisers see them.
+
+    By the mean and deviation that the autoencoder says its latents have.
+    """
+    statistics = vae.config.latents_mean, vae.config.latents_std
+    mean, std = (torch.tensor(v).view(-1, 1, 1, 1).to(means) for v in statistics)
+    return (means - mean) / std
+
+
 def read_latents(workplace: Workplace, shapes: Sequence[ClipShape], device: str) -> list[Latents]:
     """All shards of a finished stage, by shape, normalised."""
     statistics = read_statistics(workplace.product(STAGE))

@@ -13,7 +13,7 @@ from . import low_rank
 from .clips import draw
 from .denoiser import FOREGROUND_WEIGHT, SHEET_STEPS, gather, velocity
 from .flow import noised, sample_sigmas, weighted_error
-from .latents import Latents, encode_clips
+from .latents import Latents, encode_clips, normalised
 from .optimizers import Group
 from .padding import padded
 from .recipe import Recipe
@@ -55,16 +55,13 @@ class LoraTask:
 
     def _draw(self, recipe: Recipe) -> Latents:
         rng = np.random.default_rng(mix(recipe.seed, 10))
-        config = self.trained.vae.config
-        statistics = config.latents_mean, config.latents_std
-        mean, std = (torch.tensor(v)[:, None, None, None] for v in statistics)
         values, masks, scenes = [], [], []
         for _ in range(BATCHES):
             clips, shown = draw(rng, recipe.lora.batch, self.shape, outlined=True)
             means, mask = encode_clips(
                 self.trained.vae, torch.from_numpy(clips).to(self.trained.device)
             )
-            values.append((means - mean.to(means)) / std.to(means))
+            values.append(normalised(means, self.trained.vae))
             masks.append(mask)
             scenes += shown
         return Latents(self.shape, torch.cat(values), torch.cat(masks), scenes)

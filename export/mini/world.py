@@ -7,12 +7,14 @@ world adds how things move (`motions`) and what lies behind them (`backgrounds`)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bench.adherence.scene import Object, Scene
-from ...bench.adherence.silhouettes import SHAPES, Layer, outline, shade
+from ...bench.adherence.silhouettes import SHAPES, Field, Layer, circle, outline, shade
+from ...bench.adherence.templates import unit_area
 from ...bench.adherence.vocabulary import COLOURS
 from . import backgrounds, motions
 
@@ -33,12 +35,13 @@ def render(
     frames: int,
     *,
     outlined: bool = False,
+    melted: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Draw a scene: uint8 (frames, height, width, 3), RGB.
 
     What the scene leaves open (exact place, size, speed, clouds) is drawn from `rng`, a generator
     or a seed; the same seed gives the same clip. Objects that are `outlined` show what is behind
-    them, but for a line along their edge.
+    them, but for a line along their edge; `melted` by 1 they are discs of the same area.
     """
     rng = np.random.default_rng(rng)
     canvas = motions.Canvas(width, height, frames)
@@ -48,7 +51,7 @@ def render(
     image[...] = backgrounds.paint(scene.background, rng, seen)
     for item, track in zip(scene.objects, motions.tracks(scene, rng, canvas), strict=True):
         colour = _jittered(item, rng)
-        layers = _outline(item.shape) if outlined else SHAPES[item.shape]
+        layers = _outline(item.shape) if outlined else _melted(item.shape, melted)
         _draw(image, layers, colour, camera.sees(track, canvas))
     return (255 * image + 0.5).astype(np.uint8)
 
@@ -61,6 +64,23 @@ def _jittered(item: Object, rng: np.random.Generator) -> Array:
 
 def _outline(shape: str) -> tuple[Layer]:
     return (Layer(lambda x, y: np.abs(outline(shape, x, y) + LINE / 2) - LINE / 2),)
+
+
+def _melted(shape: str, amount: float) -> tuple[Layer, ...]:
+    """A shape so far on its way to a disc; details stay where they were, within what is left."""
+    if not amount:
+        return SHAPES[shape]
+    radius = sqrt(unit_area(shape) / pi)
+
+    def whole(x: Array, y: Array) -> Array:
+        return (1 - amount) * outline(shape, x, y) + amount * circle(x, y, radius)
+
+    details = [layer for layer in SHAPES[shape] if layer.paint != "body"]
+    return (Layer(whole), *(_within(whole, layer) for layer in details))
+
+
+def _within(whole: Field, detail: Layer) -> Layer:
+    return Layer(lambda x, y: np.maximum(whole(x, y), detail.distance(x, y)), detail.paint)
 
 
 def _draw(image: Array, layers: Sequence[Layer], colour: Array, track: motions.Track) -> None:
