@@ -35,6 +35,8 @@ WEIGHTS_ALONE = "-weights"
 """How the names of formats end whose activations stay as they are."""
 DECODERS = ("vae_decoder_first", "vae_decoder_next")
 """The graphs that turn latents into frames: the first latent frame, and each later one."""
+VAES = (*DECODERS, "vae_encoder_first", "vae_encoder_next")
+"""All graphs of an autoencoder."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,7 +30,10 @@ FLOAT8_NAME = "float8_e4m3fn"
 
 STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
 BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
-CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16}
+CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16, np.dtype(np.int32): 6}
+NUMBERS = {FLOAT: np.float32, 7: np.int64}
+"""What small tensors hold, by ONNX's codes."""
+
 MESSAGES: Messages = {
     "Model": {"graph": (7, "Graph"), "opset_import": (8, "Opset*")},
     "Opset": {"domain": (1, "string"), "version": (2, "int64")},
@@ -52,6 +55,7 @@ MESSAGES: Messages = {
         "name": (1, "string"),
         "f": (2, "float"),
         "i": (3, "int64"),
+        "s": (4, "bytes"),
         "ints": (8, "int64*"),
         "type": (20, "int32"),
     },
@@ -118,11 +122,21 @@ class OnnxFile:
 
     def replace(self, name: str, dtype: np.dtype[Any]) -> None:
         """Declare that an initializer is of another type, and that its values come from outside."""
-        tensor, shape = self._tensors[name], self.shapes[name]
+        tensor = self._tensors[name]
         tensor.Clear()
-        tensor.name, tensor.data_type, tensor.data_location = name, CODES[dtype], EXTERNAL
-        tensor.dims.extend(shape)
-        tensor.external_data.add(key="location", value="replaced")
+        _declare(tensor, name, self.shapes[name], dtype)
+
+    def add(self, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+        """Declare another initializer, whose values come from outside."""
+        _declare(self.model.graph.initializer.add(), name, shape, dtype)
+
+    def numbers(self, name: str) -> list[float]:
+        """The few numbers of an initializer that lies in the file; none where there is no such."""
+        tensor = next((t for t in self.model.graph.initializer if t.name == name), None)
+        if tensor is None or tensor.data_type not in NUMBERS:
+            return []
+        found: list[float] = np.frombuffer(tensor.raw_data, NUMBERS[tensor.data_type]).tolist()
+        return found
 
     def serialize(self) -> bytes:
         """The whole as it is now."""
@@ -149,6 +163,12 @@ class OnnxFile:
         with path.open("rb") as stream:
             stream.seek(offset)
             return stream.read(min(length, path.stat().st_size))
+
+
+def _declare(tensor: Any, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    tensor.name, tensor.data_type, tensor.data_location = name, CODES[dtype], EXTERNAL
+    tensor.dims.extend(shape)
+    tensor.external_data.add(key="location", value="elsewhere")
 
 
 def parse(raw: bytes, path: Path, messages: Messages = MESSAGES) -> Any:

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 
 from ...errors import MutoscopeError
 from ..backends.onnxruntime.blocked import fits_blocks
+from ..backends.onnxruntime.convolution import convolve_in_blocks, fits_convolutions, in_bf16
 from ..backends.onnxruntime.native_operators import usable
 from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
 from ..manifest import DENOISERS, PROMPT
-from ..onnx_file import FLOAT8, parse
+from ..onnx_file import FLOAT8, OnnxFile, parse
 from ..session import axis_length
 from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
 from .needs import Needs
@@ -66,6 +67,10 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
 
 def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
     """What runs one after the other on the CPU."""
+    if fits_convolutions(bundle, name) and usable():
+        file = OnnxFile(bundle, name)
+        made = convolve_in_blocks(file, bf16=in_bf16(bundle), packed=False)
+        return [to_graph(made.model, file.path)]
     if name not in DENOISERS:
         return [read_graph(bundle, name)]
     path = bundle.file(bundle.graph(name).file)

@@ -121,6 +121,20 @@ def _conv(node: Node, given: Inputs) -> list[Value]:
     return [Value((source.shape[0], weight.shape[0], *sizes), source.code)]
 
 
+def _conv_in_blocks(node: Node, given: Inputs) -> list[Value]:
+    """Our own: (1, channels, frames, …) after earlier frames, or (frames, channels, …)."""
+    source, weight, bias = (need(value) for value in given[:3])
+    *first, height, width = source.shape
+    scale, (outputs,) = node.attributes["scale"], bias.shape
+    size = (height * scale, width * scale)
+    if len(first) == 2:
+        return [Value((first[0], outputs, *size), source.code)]
+    before = need(given[3]).shape[2] if len(given) > 3 else 0
+    frames = first[2] + before - weight.shape[1] + 1
+    kept = (*first[:2], node.attributes["kept"], height, width)
+    return [Value((first[0], outputs, frames, *size), source.code), Value(kept, source.code)]
+
+
 def _resize(node: Node, given: Inputs) -> list[Value]:
     source = need(given[0])
     if len(given) > 3 and given[3] is not None:
@@ -167,6 +181,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"), _reduce),
     "Attention": _attention,
     "BlockedAttention": _attention_in_blocks,
+    "BlockedConvolution": _conv_in_blocks,
     "Cast": _cast,
     "Concat": layout.concat,
     "Constant": layout.constant,

@@ -2,19 +2,21 @@
 
 `session` runs a graph as it stands in its bundle. A denoiser is opened in another form
 (`denoiser`): attention in fewer nodes (`attention`), and what depends on the prompt alone in a
-graph of its own, which runs once a prompt (`prompt`).
+graph of its own, which runs once a prompt (`prompt`). A wide autoencoder (`vae`) takes our own
+operator for its convolutions (`convolution`), where it can be had.
 """
 
 from __future__ import annotations
 
 from ...bundle import Bundle
 from ...lora import Merged, check_loras
-from ...manifest import DENOISERS, GraphSpec
+from ...manifest import DENOISERS, VAES, GraphSpec
 from ...open import EngineOptions
 from .denoiser import open_denoiser
 from .session import OnnxRuntimeSession, open_checked, own_content
+from .vae import open_vae
 
-__all__ = ["check_loras", "open_changed", "open_denoiser", "open_session"]
+__all__ = ["check_loras", "open_changed", "open_denoiser", "open_session", "open_vae"]
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRuntimeSession:
@@ -27,6 +29,8 @@ def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRunti
     """
     if name in DENOISERS:
         return open_denoiser(bundle, name, options)
+    if name in VAES:
+        return open_vae(bundle, name, options)
     return open_changed(
         bundle, name, options, bundle.graph(name), own_content(bundle, name, options)
     )

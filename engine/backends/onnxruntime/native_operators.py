@@ -48,7 +48,7 @@ def own_operators() -> Path | None:
         settings.register_custom_ops_library(str(path))
     except Exception as error:
         # onnxruntime's exceptions share no base class but Exception
-        _log.info("attention in fp32, without our own operator: %s", error)
+        _log.info("without our own operators: %s", error)
         return None
     return path
 

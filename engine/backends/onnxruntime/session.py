@@ -155,10 +155,11 @@ def open_checked(
     interface: GraphSpec,
     content: Merged | None,
     providers: Sequence[Provider] | SetUp = (CPU,),
+    operators: Path | None = None,
 ) -> Any:
     """As `open_native`, for a graph of a bundle, which takes and gives what is said."""
     path = bundle.file(bundle.graph(name).file)
-    native = open_native(path, interface.precision, options, content, providers)
+    native = open_native(path, interface.precision, options, content, providers, operators)
     check_interface(path, interface, native.get_inputs(), native.get_outputs())
     return native
 

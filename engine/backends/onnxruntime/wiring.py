@@ -36,6 +36,10 @@ class Wiring:
         nodes = self._takers.get(name, [])
         return nodes[0] if len(nodes) == 1 and nodes[0].op_type == op else None
 
+    def takers(self, name: str) -> list[Any]:
+        """The nodes that take a tensor."""
+        return self._takers.get(name, [])
+
     def new(
         self, op: str, inputs: Sequence[str], output: str, domain: str = "", **numbers: int
     ) -> Any:
@@ -76,6 +80,11 @@ class Wiring:
 def ints(node: Any, name: str) -> list[int]:
     """An attribute of a node, empty where it has none of that name."""
     return [i for a in node.attribute if a.name == name for i in a.ints]
+
+
+def word(node: Any, name: str) -> str:
+    """An attribute of a node, empty where it has none of that name."""
+    return next((a.s.decode() for a in node.attribute if a.name == name), "")
 
 
 def number(node: Any, name: str) -> float:

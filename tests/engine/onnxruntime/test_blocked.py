@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,59 +23,35 @@ from mutoscope.engine.backends.onnxruntime import (
 from mutoscope.engine.backends.onnxruntime.blocked import fits_blocks
 from mutoscope.engine.backends.onnxruntime.padding import BIAS, MASK
 from mutoscope.engine.backends.onnxruntime.rewrite import rewrite
-from mutoscope.engine.onnx_file import MESSAGES, OnnxFile
-from mutoscope.engine.protobuf import message_class
+from mutoscope.engine.onnx_file import OnnxFile
 from numpy.typing import NDArray
 
-ort = pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
+pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 if shutil.which(native_operators.COMPILER) is None:
     pytest.skip("there is no C++ compiler", allow_module_level=True)
 
 Array = NDArray[np.float32]
+Attend = Callable[..., Array]
+RunNode = Callable[..., list[NDArray[Any]]]
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
-SCALE = np.float32(np.log(2) / 8)
+SCALE = float(np.float32(np.log(2) / 8))
 """Queries are multiplied by this and 1 / log 2: by a power of two they stay what bf16 holds."""
 
 ROUNDED = 2**-8
 """What bf16 takes of a number at most: weights are rounded, each on its own."""
 
 
-@pytest.fixture(scope="module", params=["any machine", "AVX-512"])
-def operators(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
-    """The library: the same source without instructions of its own, and with them."""
-    flags = native_operators.BF16 if request.param == "AVX-512" else ()
-    if flags and not native_operators.usable():
-        pytest.skip("this CPU has no AVX-512 BF16")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MUTOSCOPE_CACHE", str(tmp_path_factory.mktemp("operators")))
-        yield native_operators.build(flags)
+@pytest.fixture
+def attend(run_node: RunNode) -> Attend:
+    """Queries, keys and values, in how many heads, and perhaps a bias → a graph of that node."""
 
+    def attend(q: Array, k: Array, v: Array, heads: int, bias: Array | None = None) -> Array:
+        feeds = {"q": q, "k": k, "v": v, **({} if bias is None else {"bias": bias})}
+        outputs = ["out", "workspace"]
+        found, _ = run_node("BlockedAttention", feeds, outputs, num_heads=heads, scale=SCALE)
+        return np.asarray(found)
 
-def attend(
-    operators: Path, q: Array, k: Array, v: Array, heads: int, bias: Array | None = None
-) -> Array:
-    """A graph of that one node, on two threads."""
-    feeds = {"q": q, "k": k, "v": v, **({} if bias is None else {"bias": bias})}
-    model = message_class("Model", MESSAGES)()
-    model.opset_import.add(domain="", version=23)
-    model.opset_import.add(domain="mutoscope", version=1)
-    node = model.graph.node.add(op_type="BlockedAttention", domain="mutoscope", name="node")
-    node.input.extend(feeds)
-    node.output.extend(["out", "workspace"])
-    node.attribute.add(name="num_heads", i=heads, type=2)
-    node.attribute.add(name="scale", f=SCALE, type=1)
-    for name in feeds:
-        model.graph.input.add(name=name).type.tensor_type.elem_type = 1
-    model.graph.output.add(name="out")
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = 2
-    settings.log_severity_level = 4
-    settings.register_custom_ops_library(str(operators))
-    session = ort.InferenceSession(b"\x08\x0a" + model.SerializeToString(), settings)  # IR 10
-    (out,) = session.run(["out"], feeds)
-    return np.asarray(out)
+    return attend
 
 
 def exact(
@@ -113,38 +89,38 @@ def error(found: Array, wanted: NDArray[np.float64]) -> float:
     ],
 )
 def test_the_same_as_in_float64(
-    operators: Path, batch: int, queries: int, keys: int, heads: int, width: int, biased: bool
+    attend: Attend, batch: int, queries: int, keys: int, heads: int, width: int, biased: bool
 ) -> None:
     q = in_bf16((batch, queries, heads * width), 1)
     k, v = (in_bf16((batch, keys, heads * width), seed) for seed in (2, 3))
     bias = in_bf16((batch, 1, 1, keys), 4, 2) if biased else None
-    found = attend(operators, q, k, v, heads, bias)
+    found = attend(q, k, v, heads, bias)
     assert error(found, exact(q, k, v, heads, bias)) <= ROUNDED
 
 
-def test_scores_that_rise(operators: Path) -> None:
+def test_scores_that_rise(attend: Attend) -> None:
     """From key to key, so that the maximum is followed within blocks and between them."""
     q, k, v = (in_bf16((1, tokens, 32), seed) for seed, tokens in enumerate((50, 300, 300)))
     k *= np.exp2(np.arange(300) // 32)[None, :, None].astype(np.float32)
     wanted = exact(q, k, v, 2)
-    found = attend(operators, q, k, v, 2)
+    found = attend(q, k, v, 2)
     assert error(found, wanted) <= ROUNDED
     assert np.abs(wanted).max() > 2  # few keys have all the weight
 
 
 @pytest.mark.parametrize("hidden", [slice(0, 130), slice(3, 299), slice(299, 300)])
-def test_hidden_keys(operators: Path, hidden: slice) -> None:
+def test_hidden_keys(attend: Attend, hidden: slice) -> None:
     q, k, v = (in_bf16((2, tokens, 32), seed) for seed, tokens in enumerate((20, 300, 300)))
     bias = np.zeros((2, 1, 1, 300), np.float32)
     bias[1, ..., hidden] = -np.inf
-    assert error(attend(operators, q, k, v, 2, bias), exact(q, k, v, 2, bias)) <= ROUNDED
+    assert error(attend(q, k, v, 2, bias), exact(q, k, v, 2, bias)) <= ROUNDED
 
 
 @pytest.mark.parametrize("shift", [-2000, 2000])
-def test_what_all_scores_share_changes_nothing(operators: Path, shift: float) -> None:
+def test_what_all_scores_share_changes_nothing(attend: Attend, shift: float) -> None:
     q, k, v = (in_bf16((1, tokens, 32), seed) for seed, tokens in enumerate((20, 200, 200)))
     bias = np.full((1, 1, 1, 200), shift, np.float32)
-    assert error(attend(operators, q, k, v, 2, bias), exact(q, k, v, 2)) <= ROUNDED
+    assert error(attend(q, k, v, 2, bias), exact(q, k, v, 2)) <= ROUNDED
 
 
 @pytest.mark.parametrize(
@@ -158,11 +134,11 @@ def test_what_all_scores_share_changes_nothing(operators: Path, shift: float) ->
     ],
 )
 def test_what_does_not_fit(
-    operators: Path, shapes: Sequence[Sequence[int]], heads: int, said: str
+    attend: Attend, shapes: Sequence[Sequence[int]], heads: int, said: str
 ) -> None:
     q, k, v, *bias = (np.zeros(shape, np.float32) for shape in shapes)
     with pytest.raises(Exception, match=said):
-        attend(operators, q, k, v, heads, *bias)
+        attend(q, k, v, heads, *bias)
 
 
 @pytest.mark.parametrize("wide", [0, 4096], ids=["in blocks", "all scores"])

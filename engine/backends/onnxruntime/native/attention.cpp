@@ -11,25 +11,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 
-#include "lanes.h"
+#include "tiles.h"
 
 namespace mutoscope {
 namespace {
 
-constexpr int ROWS = 8;
-constexpr int VECTORS = 3;
 constexpr int QUERIES = VECTORS * LANES;
 constexpr int BLOCK = 128;  // keys whose weights are computed before their values are summed up
 constexpr float SLACK = 8;
 constexpr float LOWEST = -1e4;  // of the maxima, lest scores lose their precision beside one
 constexpr float LOG2_E = 1.44269504f;
-
-using Tile = Floats[ROWS][VECTORS];
 
 // tile += rows·columns, which are pairs: (pairs, ROWS) and (pairs, QUERIES).
 INLINE void multiply(Tile& tile, const uint32_t* rows, const uint32_t* columns, int64_t pairs) {
@@ -43,25 +37,6 @@ INLINE void multiply(Tile& tile, const uint32_t* rows, const uint32_t* columns, 
     }
   }
   std::memcpy(&tile, &sums, sizeof tile);
-}
-
-int64_t divide_up(int64_t n, int64_t size) { return (n + size - 1) / size; }
-
-uint32_t bf16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return (bits + 0x8000u) >> 16;
-}
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-
-template <typename T>
-std::unique_ptr<T[], Free> make_buffer(int64_t count) {
-  void* memory = std::aligned_alloc(64, count * sizeof(T));
-  if (memory == nullptr) throw std::bad_alloc();
-  return std::unique_ptr<T[], Free>(static_cast<T*>(memory));
 }
 
 // What is kept of a block of queries.

@@ -1,8 +1,9 @@
 // Attention over heads that lie side by side: softmax(q·kᵀ·scale + bias)·v, in blocks.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+
+#include "pool.h"
 
 namespace mutoscope {
 
@@ -15,12 +16,6 @@ struct Attention {
   const float* v;     // (batch, keys, heads·width)
   const float* bias;  // (batch, keys), or null
   float* out;         // (batch, queries, heads·width)
-};
-
-// Runs task(data, i) for each i below count, on as many threads as it has.
-struct Pool {
-  void* context;
-  void (*run)(void* context, void (*task)(void* data, size_t i), size_t count, void* data);
 };
 
 // How many words `attend` needs to lay keys and values in.

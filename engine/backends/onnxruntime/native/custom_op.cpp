@@ -1,21 +1,21 @@
-// BlockedAttention, an operator for ONNX Runtime.
-//
-// Inputs: queries, keys and values (batch, tokens, heads·width), and what is added to the scores of
-// keys (batch, 1, 1, keys), or nothing. Outputs: (batch, queries, heads·width), and the place in
-// which keys and values lie meanwhile: that of an output comes from ONNX Runtime's own memory.
-// Attributes: num_heads, and scale where it is not 1 / √width.
+// Operators for ONNX Runtime, in the domain "mutoscope".
 
-#include <array>
+#include <algorithm>
 #include <cmath>
-#include <exception>
-#include <stdexcept>
-#include <string>
+#include <cstring>
 
 #include "attention.h"
+#include "call.h"
+#include "convolution.h"
 #include "ort.h"
 
 namespace {
 
+using mutoscope::Call;
+using mutoscope::check;
+using mutoscope::demand;
+using mutoscope::guarded;
+using mutoscope::Sizes;
 using ort::Api;
 using ort::KernelContext;
 using ort::KernelInfo;
@@ -24,163 +24,197 @@ using ort::Status;
 using ort::Table;
 using ort::Value;
 
-// A status of ONNX Runtime's that is not success, on its way back to it.
-struct Failure {
-  Status* status;
-};
-
-void check(Status* status) {
-  if (status != nullptr) throw Failure{status};
-}
-
-void demand(bool is_so, const char* what) {
-  if (!is_so) throw std::invalid_argument(std::string("BlockedAttention: ") + what);
-}
-
-// What `body` throws, as a status.
-template <typename Body>
-Status* guarded(const Api& api, Body body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const Failure& failure) {
-    return failure.status;
-  } catch (const std::invalid_argument& error) {
-    return api.fail(ort::INVALID_ARGUMENT, error.what());
-  } catch (const std::exception& error) {
-    return api.fail(ort::FAIL, error.what());
-  }
-}
-
-template <size_t Rank>
-using Sizes = std::array<int64_t, Rank>;
-
-class Kernel {
+// Attention over heads that lie side by side.
+//
+// Inputs: queries, keys and values (batch, tokens, heads·width), and what is added to the scores of
+// keys (batch, 1, 1, keys), or nothing. Outputs: (batch, queries, heads·width), and the place in
+// which keys and values lie meanwhile: that of an output comes from ONNX Runtime's own memory.
+// Attributes: num_heads, and scale where it is not 1 / √width.
+class Attention {
  public:
-  Kernel(Api api, const KernelInfo* info) : api_(api) {
-    check(api_.attribute(info, "num_heads", &heads_));
-    if (Status* missing = api_.attribute(info, "scale", &scale_)) api_.release(missing);
+  static constexpr const char* NAME = "BlockedAttention";
+  static constexpr std::array<ort::Type, 4> INPUTS = {ort::FLOAT, ort::FLOAT, ort::FLOAT,
+                                                      ort::FLOAT};
+  static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::INT32};
+  static constexpr size_t NEEDED_INPUTS = 3, NEEDED_OUTPUTS = 2;
+
+  Attention(const Api& api, const KernelInfo* info) {
+    check(api.attribute(info, "num_heads", &heads_));
+    if (Status* missing = api.attribute(info, "scale", &scale_)) api.release(missing);
   }
 
-  const Api& api() const { return api_; }
-
-  void compute(KernelContext* context) const {
-    const Value *q = input(context, 0), *k = input(context, 1), *v = input(context, 2);
-    const Sizes<3> queries = sizes<3>(q), keys = sizes<3>(k);
+  void compute(const Call& call) const {
+    const Value *q = call.input(0), *k = call.input(1), *v = call.input(2), *bias = call.input(3);
+    const auto queries = call.sizes<3>(q), keys = call.sizes<3>(k);
     const int64_t width = queries[2] / heads_;
     demand(width % 16 == 0 && width * heads_ == queries[2], "heads are not of 16, 32, … channels");
-    demand(sizes<3>(v) == keys && keys[0] == queries[0] && keys[2] == queries[2],
+    demand(call.sizes<3>(v) == keys && keys[0] == queries[0] && keys[2] == queries[2],
            "queries, keys and values do not fit");
     demand(keys[1] > 0, "there are no keys");
-    const float* bias = given_bias(context, keys);
+    demand(bias == nullptr || call.sizes<4>(bias) == Sizes<4>{keys[0], 1, 1, keys[1]},
+           "the bias does not fit the keys");
     const float scale = std::isnan(scale_) ? 1 / std::sqrt(float(width)) : scale_;
     mutoscope::Attention attention{queries[0], heads_, queries[1], keys[1], width, scale,
-                                   data<float>(q), data<float>(k), data<float>(v), bias, nullptr};
-    attention.out = data<float>(output(context, 0, queries));
+                                   call.data<float>(q), call.data<float>(k), call.data<float>(v),
+                                   call.data<float>(bias), nullptr};
+    attention.out = call.data<float>(call.output(0, queries));
     const Sizes<1> words = {mutoscope::workspace(attention)};
-    run(context, attention, data<uint32_t>(output(context, 1, words)));
+    auto* workspace = call.data<uint32_t>(call.output(1, words));
+    call.in_parallel([&](const mutoscope::Pool& pool) { attend(attention, pool, workspace); });
   }
 
  private:
-  struct Caller {
-    const Api& api;
-    KernelContext* context;
-    Status* status;
-  };
-
-  void run(KernelContext* context, const mutoscope::Attention& attention, uint32_t* words) const {
-    Caller caller{api_, context, nullptr};
-    const auto parallel = [](void* to, void (*task)(void*, size_t), size_t count, void* data) {
-      Caller& caller = *static_cast<Caller*>(to);
-      if (caller.status != nullptr) return;
-      caller.status = caller.api.parallel_for(caller.context, task, count, count, data);
-    };
-    mutoscope::attend(attention, {&caller, parallel}, words);
-    check(caller.status);
-  }
-
-  const float* given_bias(const KernelContext* context, const Sizes<3>& keys) const {
-    size_t count = 0;
-    check(api_.input_count(context, &count));
-    const Value* bias = count > 3 ? input(context, 3) : nullptr;
-    if (bias == nullptr) return nullptr;
-    demand(sizes<4>(bias) == Sizes<4>{keys[0], 1, 1, keys[1]}, "the bias does not fit the keys");
-    return data<float>(bias);
-  }
-
-  const Value* input(const KernelContext* context, size_t index) const {
-    const Value* value = nullptr;
-    check(api_.input(context, index, &value));
-    return value;
-  }
-
-  template <size_t Rank>
-  Value* output(KernelContext* context, size_t index, const Sizes<Rank>& sizes) const {
-    Value* value = nullptr;
-    check(api_.output(context, index, sizes.data(), Rank, &value));
-    return value;
-  }
-
-  template <size_t Rank>
-  Sizes<Rank> sizes(const Value* value) const {
-    ort::Shape* shape = nullptr;
-    check(api_.shape(value, &shape));
-    size_t rank = 0;
-    Sizes<Rank> sizes{};
-    Status* status = api_.rank(shape, &rank);
-    if (status == nullptr && rank == Rank) status = api_.dimensions(shape, sizes.data(), Rank);
-    api_.release(shape);
-    check(status);
-    demand(rank == Rank, "an input has too many axes or too few");
-    return sizes;
-  }
-
-  template <typename T>
-  T* data(const Value* value) const {
-    void* found = nullptr;
-    check(api_.data(value, &found));
-    return static_cast<T*>(found);
-  }
-
-  const Api api_;
   int64_t heads_ = 0;
   float scale_ = NAN;
 };
 
+// Convolution of clips or of pictures by odd kernels, padded with zeros in rows and columns.
+//
+// Inputs: (clips, channels, frames, height, width) or (frames, channels, height, width); weights as
+// 32-bit words (outputs / 8, depth, side, side, words, 8), a word two channels in bf16 or one in
+// fp32; a bias (outputs); and frames that go before those of a clip, or nothing. Outputs: the
+// result, and the last frames of those that went in, for the next call.
+// Attributes: bf16; scale, 2 where each row and column of the input stands for two; kept, how many
+// frames the second output has.
+class Convolution {
+ public:
+  static constexpr const char* NAME = "BlockedConvolution";
+  static constexpr std::array<ort::Type, 4> INPUTS = {ort::FLOAT, ort::INT32, ort::FLOAT,
+                                                      ort::FLOAT};
+  static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::FLOAT};
+  static constexpr size_t NEEDED_INPUTS = 3, NEEDED_OUTPUTS = 1;
+
+  Convolution(const Api& api, const KernelInfo* info) {
+    check(api.attribute(info, "bf16", &in_bf16_));
+    check(api.attribute(info, "scale", &scale_));
+    check(api.attribute(info, "kept", &kept_));
+  }
+
+  void compute(const Call& call) const {
+    const Value *input = call.input(0), *weights = call.input(1), *bias = call.input(2);
+    const bool is_clip = call.rank(input) == 5;
+    const auto given = is_clip ? call.sizes<5>(input) : as_clip(call.sizes<4>(input));
+    const auto kernel = call.sizes<6>(weights);
+    mutoscope::Convolution c{};
+    c.in_bf16 = in_bf16_ != 0;
+    c.channels = given[1], c.outputs = call.sizes<1>(bias)[0];
+    c.depth = kernel[1], c.side = kernel[2], c.scale = scale_;
+    c.height = scale_ * given[3], c.width = scale_ * given[4];
+    c.before = frames_before(call, given);
+    c.frames = given[2] + c.before - c.depth + 1;
+    demand(kernel[3] == c.side && c.side % 2 == 1 && c.side <= 5, "the kernel is no odd square");
+    demand(kernel[0] == (c.outputs + 7) / 8 && kernel[5] == 8, "weights and bias do not fit");
+    demand(kernel[4] == (c.in_bf16 ? (c.channels + 1) / 2 : c.channels),
+           "weights and channels do not fit");
+    demand(scale_ == 1 || scale_ == 2, "the scale is neither 1 nor 2");
+    demand(c.frames > 0, "there are not frames enough for the kernel");
+    c.weights = call.data<uint32_t>(weights), c.bias = call.data<float>(bias);
+    step(given[3] * given[4], given[2], c.channels, is_clip, c.input_channel, c.input_frame);
+    step(c.height * c.width, c.frames, c.outputs, is_clip, c.output_channel, c.output_frame);
+    const Sizes<5> all = {given[0], given[1], kept_, given[3], given[4]};
+    const auto* from = call.data<float>(input);
+    const auto* earlier = call.data<float>(call.input(3));
+    auto* to = call.data<float>(
+        is_clip ? call.output(0, Sizes<5>{given[0], c.outputs, c.frames, c.height, c.width})
+                : call.output(0, Sizes<4>{c.frames, c.outputs, c.height, c.width}));
+    auto* last = call.data<float>(call.output(1, all));
+    demand(last == nullptr || kept_ <= c.before + given[2], "there are not frames enough to keep");
+    const int64_t area = given[3] * given[4] * given[1];  // of a frame, with its channels
+    for (int64_t clip = 0; clip < given[0]; ++clip) {
+      c.input = from + clip * given[2] * area, c.earlier = earlier + clip * c.before * area;
+      c.output = to + clip * c.frames * c.outputs * c.height * c.width;
+      call.in_parallel([&](const mutoscope::Pool& pool) { convolve(c, pool); });
+      if (last != nullptr) keep(c, given, last + clip * kept_ * area);
+    }
+  }
+
+ private:
+  static Sizes<5> as_clip(const Sizes<4>& pictures) {
+    return {1, pictures[1], pictures[0], pictures[2], pictures[3]};
+  }
+
+  // Elements from one channel, and from one frame, to the next.
+  static void step(int64_t area, int64_t frames, int64_t channels, bool is_clip, int64_t& channel,
+                   int64_t& frame) {
+    channel = is_clip ? frames * area : area;
+    frame = is_clip ? area : channels * area;
+  }
+
+  static int64_t frames_before(const Call& call, const Sizes<5>& given) {
+    const Value* earlier = call.input(3);
+    if (earlier == nullptr) return 0;
+    const auto sizes = call.sizes<5>(earlier);
+    demand(call.rank(call.input(0)) == 5 &&
+               sizes == Sizes<5>{given[0], given[1], sizes[2], given[3], given[4]},
+           "earlier frames are of another size");
+    return sizes[2];
+  }
+
+  // The last frames of a clip.
+  void keep(const mutoscope::Convolution& c, const Sizes<5>& given, float* to) const {
+    const int64_t area = given[3] * given[4];
+    for (int64_t channel = 0; channel < given[1]; ++channel)
+      for (int64_t i = c.before + given[2] - kept_; i < c.before + given[2]; ++i, to += area) {
+        const float* from = i < c.before ? c.earlier + (channel * c.before + i) * area
+                                         : c.input + (channel * given[2] + i - c.before) * area;
+        std::memcpy(to, from, area * sizeof *to);
+      }
+  }
+
+  int64_t in_bf16_ = 0, scale_ = 1, kept_ = 0;
+};
+
+// A kernel, and the interface that it fails by.
+template <typename Kernel>
+struct Created {
+  Created(Api api, const KernelInfo* info) : api(api), kernel(api, info) {}
+  const Api api;
+  const Kernel kernel;
+};
+
+template <typename Kernel>
 Status* create(const Operator*, Table table, const KernelInfo* info, void** kernel) {
   const Api api(table);
-  return guarded(api, [&] { *kernel = new Kernel(api, info); });
+  return guarded(api, Kernel::NAME, [&] { *kernel = new Created<Kernel>(api, info); });
 }
 
+template <typename Kernel>
 Status* compute(void* kernel, KernelContext* context) {
-  const Kernel& own = *static_cast<Kernel*>(kernel);
-  return guarded(own.api(), [&] { own.compute(context); });
+  const auto& own = *static_cast<Created<Kernel>*>(kernel);
+  return guarded(own.api, Kernel::NAME, [&] { own.kernel.compute(Call(own.api, context)); });
 }
 
+template <typename Kernel>
 Operator describe() {
   Operator op{};
   op.version = ort::VERSION;
-  op.name = [](const Operator*) { return "BlockedAttention"; };
+  op.name = [](const Operator*) { return Kernel::NAME; };
   op.provider = [](const Operator*) { return "CPUExecutionProvider"; };
-  op.input_type = [](const Operator*, size_t) { return ort::FLOAT; };
-  op.inputs = [](const Operator*) { return size_t{4}; };
-  op.output_type = [](const Operator*, size_t i) { return i == 0 ? ort::FLOAT : ort::INT32; };
-  op.outputs = [](const Operator*) { return size_t{2}; };
-  op.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-  op.input_presence = [](const Operator*, size_t i) { return i < 3 ? ort::REQUIRED : ort::OPTIONAL; };
-  op.output_presence = [](const Operator*, size_t) { return ort::REQUIRED; };
+  op.input_type = [](const Operator*, size_t i) { return Kernel::INPUTS[i]; };
+  op.inputs = [](const Operator*) { return Kernel::INPUTS.size(); };
+  op.output_type = [](const Operator*, size_t i) { return Kernel::OUTPUTS[i]; };
+  op.outputs = [](const Operator*) { return Kernel::OUTPUTS.size(); };
+  op.destroy = [](void* kernel) { delete static_cast<Created<Kernel>*>(kernel); };
+  op.input_presence = [](const Operator*, size_t i) {
+    return i < Kernel::NEEDED_INPUTS ? ort::REQUIRED : ort::OPTIONAL;
+  };
+  op.output_presence = [](const Operator*, size_t i) {
+    return i < Kernel::NEEDED_OUTPUTS ? ort::REQUIRED : ort::OPTIONAL;
+  };
   op.input_memory = [](const Operator*, size_t) { return 0; };
-  op.create = create;
-  op.compute = compute;
+  op.create = create<Kernel>;
+  op.compute = compute<Kernel>;
   op.first_version = [](const Operator*) { return 1; };
   op.last_version = [](const Operator*) { return 1; };
   return op;
 }
 
-ort::Domain* make_domain(const Api& api, const Operator* op) {
+ort::Domain* make_domain(const Api& api) {
+  static const Operator attention = describe<Attention>(), convolution = describe<Convolution>();
   ort::Domain* domain = nullptr;
   Status* status = api.create_domain("mutoscope", &domain);
-  if (status == nullptr) status = api.add_operator(domain, op);
+  for (const Operator* op : {&attention, &convolution})
+    if (status == nullptr) status = api.add_operator(domain, op);
   if (status == nullptr) return domain;
   api.release(status);
   return nullptr;
@@ -194,8 +228,7 @@ extern "C" __attribute__((visibility("default"))) Status* RegisterCustomOps(
   const Table table = base->get_table(ort::VERSION);
   if (table == nullptr) return Api(base->get_table(1)).fail(ort::FAIL, "ONNX Runtime is too old");
   const Api api(table);
-  static const Operator op = describe();
-  static ort::Domain* const domain = make_domain(api, &op);  // sessions keep it, so it stays
-  if (domain == nullptr) return api.fail(ort::FAIL, "ONNX Runtime does not take BlockedAttention");
+  static ort::Domain* const domain = make_domain(api);  // sessions keep it, so it stays
+  if (domain == nullptr) return api.fail(ort::FAIL, "ONNX Runtime does not take our operators");
   return api.add_domain(options, domain);
 }

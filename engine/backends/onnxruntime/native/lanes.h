@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -18,6 +19,11 @@ using Words = uint32_t __attribute__((vector_size(64)));  // each a pair of bf16
 
 INLINE Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 INLINE Words load(const uint32_t* from) { return *reinterpret_cast<const Words*>(from); }
+INLINE Words load_anywhere(const uint32_t* from) {
+  Words x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
 INLINE void store(float* to, Floats x) { *reinterpret_cast<Floats*>(to) = x; }
 INLINE void store(uint32_t* to, Words x) { *reinterpret_cast<Words*>(to) = x; }
 
@@ -26,6 +32,9 @@ INLINE void store(uint32_t* to, Words x) { *reinterpret_cast<Words*>(to) = x; }
 // sum + the products of the first bf16 of each pair + those of the second.
 INLINE Floats dot(Floats sum, Words a, Words b) {
   return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+INLINE Floats multiply_add(Floats sum, Floats a, Floats b) {
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
 }
 INLINE Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
 INLINE bool any_above(Floats x, float bound) {
@@ -39,6 +48,7 @@ INLINE Floats dot(Floats sum, Words a, Words b) {
   sum += (Floats)(a & high) * (Floats)(b & high);
   return sum + (Floats)(a << 16) * (Floats)(b << 16);
 }
+INLINE Floats multiply_add(Floats sum, Floats a, Floats b) { return sum + a * b; }
 INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 INLINE bool any_above(Floats x, float bound) {
   for (int i = 0; i < LANES; ++i)
@@ -47,6 +57,15 @@ INLINE bool any_above(Floats x, float bound) {
 }
 
 #endif
+
+INLINE uint32_t bits(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+// Rounded to nearest, ties away from zero.
+INLINE uint32_t bf16(float x) { return (bits(x) + 0x8000u) >> 16; }
 
 // Two rows of fp32 → pairs of bf16, rounded to nearest, ties away from zero.
 INLINE Words pair(Floats low, Floats high) {

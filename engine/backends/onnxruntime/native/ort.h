@@ -92,6 +92,9 @@ struct Api {
   Status* input_count(const KernelContext* context, size_t* out) const {
     return at<Status*(const KernelContext*, size_t*)>(88)(context, out);
   }
+  Status* output_count(const KernelContext* context, size_t* out) const {
+    return at<Status*(const KernelContext*, size_t*)>(89)(context, out);
+  }
   Status* input(const KernelContext* context, size_t index, const Value** out) const {
     return at<Status*(const KernelContext*, size_t, const Value**)>(90)(context, index, out);
   }

@@ -1,0 +1,179 @@
+"""Convolutions of a wide VAE by our own operator, which computes them without laying them out.
+
+`BlockedConvolution` (`native/custom_op.cpp`) takes the frames of the run before beside the new ones
+and keeps the last for the next run, and it doubles rows and columns as it reads: what are four
+nodes, with gigabytes between them, is one. Its products are in fp32, or in bf16 where the bundle's
+denoiser is in int8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...bundle import Bundle
+from ...lora import Merged
+from ...manifest import DENOISERS, VAES
+from ...onnx_file import OnnxFile
+from .wiring import Wiring, ints, number, word
+
+OPERATOR, DOMAIN = "BlockedConvolution", "mutoscope"
+ROWS = 8
+"""Outputs that are computed at once."""
+
+MOST = 5
+"""Rows and columns of a kernel: what a strip of its patch has room for."""
+
+WIDE = 96
+"""Channels. A narrower VAE is done before the compiler of the operator would be."""
+
+Words = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a convolution gets its pixels from.
+
+    Attributes:
+        name: of the tensor.
+        earlier: of that with the frames before, if any.
+        later: of that which keeps the last frames, if any.
+        kept: how many these are.
+        scale: as how many pixels one counts, across and down.
+        replaced: nodes that are done by the operator too.
+    """
+
+    name: str
+    earlier: str = ""
+    later: str = ""
+    kept: int = 0
+    scale: int = 1
+    replaced: tuple[Any, ...] = ()
+
+
+def fits_convolutions(bundle: Bundle, name: str) -> bool:
+    """Whether a graph may be opened so: a VAE's that computes in fp32 and is wide."""
+    if name not in VAES or bundle.graph(name).precision != "fp32":
+        return False
+    shapes = OnnxFile(bundle, name).shapes.values()
+    return max((shape[1] for shape in shapes if len(shape) == 5), default=0) >= WIDE
+
+
+def in_bf16(bundle: Bundle) -> bool:
+    """Whether products may be in bf16, as the denoiser loses more already."""
+    graphs = bundle.manifest.graphs
+    return any(graphs[name].precision == "int8" for name in DENOISERS if name in graphs)
+
+
+def convolve_in_blocks(file: OnnxFile, *, bf16: bool, packed: bool = True) -> Merged:
+    """Put the operator into the place of ONNX Runtime's convolutions.
+
+    Args:
+        file: of a VAE's graph; changed.
+        bf16: what products are in; else in fp32.
+        packed: whether weights are laid as the operator takes them; else only their shapes are.
+    """
+    wiring = Wiring(file.model)
+    weights: dict[str, Words] = {}
+    for node in wiring.nodes:
+        stored = _stored(wiring, node)
+        if node.op_type != "Conv" or not _fits(node, file.shapes.get(stored, ())):
+            continue
+        name, shape = f"{stored}.packed", file.shapes[stored]
+        if name not in weights:
+            file.add(name, packed_shape(shape, bf16=bf16), np.dtype(np.int32))
+            weights[name] = pack(file.read(stored), bf16=bf16) if packed else np.empty(0, np.int32)
+        _replace(wiring, node, _source(file, wiring, node), name, bf16=bf16)
+    wiring.finish()
+    return Merged(file.serialize(), weights)
+
+
+def packed_shape(shape: Sequence[int], *, bf16: bool) -> tuple[int, ...]:
+    """Of weights (outputs, channels, …, rows, columns), as `pack` gives them."""
+    outputs, channels, *kernel = shape
+    depth = kernel[0] if len(kernel) == 3 else 1
+    words = math.ceil(channels / 2) if bf16 else channels
+    return (math.ceil(outputs / ROWS), depth, *kernel[-2:], words, ROWS)
+
+
+def pack(weights: NDArray[np.float32], *, bf16: bool) -> Words:
+    """Weights of a convolution as the operator takes them: 32-bit words, two channels in bf16."""
+    outputs, channels, *kernel = weights.shape
+    tiles, depth, *side, words, rows = packed_shape(weights.shape, bf16=bf16)
+    each = 2 if bf16 else 1
+    filled = np.zeros((tiles * rows, words * each, *kernel), np.float32)
+    filled[:outputs, :channels] = weights
+    parts = filled.reshape(tiles, rows, words, each, depth, *side)
+    laid = np.ascontiguousarray(parts.transpose(0, 4, 5, 6, 2, 1, 3))
+    if not bf16:
+        return laid[..., 0].view(np.int32)
+    halves = ((laid.view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16)
+    return halves.view(np.int32)[..., 0]
+
+
+def _stored(wiring: Wiring, node: Any) -> str:
+    """The initializer that a convolution's weights are, or are cast from."""
+    name = node.input[1] if len(node.input) > 1 else ""
+    cast = wiring.giver(name, "Cast")
+    return str(name if cast is None else cast.input[0])
+
+
+def _fits(node: Any, weights: Sequence[int]) -> bool:
+    kernel = list(weights[2:])
+    if len(kernel) not in {2, 3} or len(node.input) < 3 or number(node, "group") > 1:
+        return False
+    margins = [0] * (len(kernel) - 2) + [kernel[-1] // 2] * 2
+    return (
+        math.prod(kernel) > 1
+        and kernel[-1] == kernel[-2]
+        and kernel[-1] in range(1, MOST + 1, 2)
+        and {*ints(node, "strides"), *ints(node, "dilations")} <= {1}
+        and (ints(node, "pads") or [0] * 2 * len(kernel)) == margins * 2
+    )
+
+
+def _source(file: OnnxFile, wiring: Wiring, node: Any) -> _Source:
+    """Frames that were joined and kept, or pixels that were doubled, just for a convolution."""
+    name = node.input[0]
+    joined, doubled = wiring.giver(name, "Concat"), wiring.giver(name, "Resize")
+    others = [taker for taker in wiring.takers(name) if taker is not node]
+    if joined is not None and len(joined.input) == 2 and number(joined, "axis") == 2:
+        kept = [_kept(file, taker) for taker in others]
+        if len(others) <= 1 and all(kept) and not any(wiring.takers(o.output[0]) for o in others):
+            later = others[0].output[0] if others else ""
+            return _Source(joined.input[1], joined.input[0], later, sum(kept), 1, tuple(others))
+    if doubled is not None and not others and _doubles(file, doubled):
+        return _Source(doubled.input[0], scale=2)
+    return _Source(name)
+
+
+def _kept(file: OnnxFile, node: Any) -> int:
+    """How many of the last frames a node gives; 0 where it does something else."""
+    if node.op_type != "Slice" or len(node.input) < 4:
+        return 0
+    starts, ends, axes, *steps = (file.numbers(name) for name in node.input[1:])
+    if len(starts) != 1 or axes != [2] or steps not in ([], [[1]]) or ends[0] < 1 << 31:
+        return 0
+    return max(0, int(-starts[0]))
+
+
+def _doubles(file: OnnxFile, node: Any) -> bool:
+    """Whether a node writes each row and column twice."""
+    modes = [word(node, f"{of}mode") for of in ("", "nearest_", "coordinate_transformation_")]
+    scales = file.numbers(node.input[2]) if len(node.input) == 3 else []
+    return scales == [1, 1, 2, 2] and modes == ["nearest", "floor", "asymmetric"]
+
+
+def _replace(wiring: Wiring, node: Any, source: _Source, weights: str, *, bf16: bool) -> None:
+    inputs = [source.name, weights, node.input[2], *filter(None, [source.earlier])]
+    settings = {"bf16": int(bf16), "scale": source.scale, "kept": source.kept}
+    made = wiring.new(OPERATOR, inputs, node.output[0], DOMAIN, **settings)
+    made.output.extend(filter(None, [source.later]))
+    wiring.replace(node, [made])
+    for other in source.replaced:
+        wiring.replace(other, [])

@@ -1,0 +1,125 @@
+// One call of an operator by ONNX Runtime: its inputs, its outputs, its threads.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include "ort.h"
+#include "pool.h"
+
+namespace mutoscope {
+
+// A status of ONNX Runtime's that is not success, on its way back to it.
+struct Failure {
+  ort::Status* status;
+};
+
+inline void check(ort::Status* status) {
+  if (status != nullptr) throw Failure{status};
+}
+
+inline void demand(bool is_so, const char* what) {
+  if (!is_so) throw std::invalid_argument(what);
+}
+
+// What `body` throws, as a status.
+template <typename Body>
+ort::Status* guarded(const ort::Api& api, const char* name, Body body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const Failure& failure) {
+    return failure.status;
+  } catch (const std::invalid_argument& error) {
+    return api.fail(ort::INVALID_ARGUMENT, (std::string(name) + ": " + error.what()).c_str());
+  } catch (const std::exception& error) {
+    return api.fail(ort::FAIL, (std::string(name) + ": " + error.what()).c_str());
+  }
+}
+
+template <size_t Rank>
+using Sizes = std::array<int64_t, Rank>;
+
+class Call {
+ public:
+  Call(const ort::Api& api, ort::KernelContext* context) : api_(api), context_(context) {}
+
+  // An input, or null where it was left out.
+  const ort::Value* input(size_t index) const {
+    size_t count = 0;
+    check(api_.input_count(context_, &count));
+    const ort::Value* value = nullptr;
+    if (index < count) check(api_.input(context_, index, &value));
+    return value;
+  }
+
+  // An output, or null where nobody takes it.
+  template <size_t Rank>
+  ort::Value* output(size_t index, const Sizes<Rank>& sizes) const {
+    size_t count = 0;
+    check(api_.output_count(context_, &count));
+    ort::Value* value = nullptr;
+    if (index < count) check(api_.output(context_, index, sizes.data(), Rank, &value));
+    return value;
+  }
+
+  size_t rank(const ort::Value* value) const {
+    size_t rank = 0;
+    with_shape(value, [&](ort::Shape* shape) { return api_.rank(shape, &rank); });
+    return rank;
+  }
+
+  template <size_t Rank>
+  Sizes<Rank> sizes(const ort::Value* value) const {
+    demand(rank(value) == Rank, "an input has too many axes or too few");
+    Sizes<Rank> sizes{};
+    with_shape(value, [&](ort::Shape* shape) {
+      return api_.dimensions(shape, sizes.data(), Rank);
+    });
+    return sizes;
+  }
+
+  template <typename T>
+  T* data(const ort::Value* value) const {
+    void* found = nullptr;
+    if (value != nullptr) check(api_.data(value, &found));
+    return static_cast<T*>(found);
+  }
+
+  // Gives ONNX Runtime's own threads to what takes a pool.
+  template <typename Work>
+  void in_parallel(Work work) const {
+    Caller caller{api_, context_, nullptr};
+    const auto run = [](void* to, void (*task)(void*, size_t), size_t count, void* data) {
+      Caller& caller = *static_cast<Caller*>(to);
+      if (caller.status != nullptr) return;
+      caller.status = caller.api.parallel_for(caller.context, task, count, count, data);
+    };
+    work(Pool{&caller, run});
+    check(caller.status);
+  }
+
+ private:
+  struct Caller {
+    const ort::Api& api;
+    ort::KernelContext* context;
+    ort::Status* status;
+  };
+
+  template <typename Body>
+  void with_shape(const ort::Value* value, Body body) const {
+    ort::Shape* shape = nullptr;
+    check(api_.shape(value, &shape));
+    ort::Status* status = body(shape);
+    api_.release(shape);
+    check(status);
+  }
+
+  const ort::Api& api_;
+  ort::KernelContext* context_;
+};
+
+}  // namespace mutoscope

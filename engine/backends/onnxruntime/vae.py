@@ -1,0 +1,34 @@
+"""An autoencoder on the CPU: a wide one takes our own operator, where that can be had."""
+
+from __future__ import annotations
+
+from ...bundle import Bundle
+from ...onnx_file import OnnxFile
+from ...open import EngineOptions
+from .convolution import OPERATOR, convolve_in_blocks, fits_convolutions, in_bf16
+from .native_operators import own_operators
+from .session import OnnxRuntimeSession, open_checked
+
+
+def open_vae(
+    bundle: Bundle, name: str, options: EngineOptions, *, bf16: bool | None = None
+) -> OnnxRuntimeSession:
+    """Open a VAE's graph on the CPU.
+
+    Args:
+        bundle: whose it is.
+        name: of the graph.
+        options: the number of threads.
+        bf16: whether our own operator's products are in bf16; by default as `in_bf16` says.
+
+    Raises as `open_session`.
+    """
+    interface, content = bundle.graph(name), None
+    operators = own_operators() if fits_convolutions(bundle, name) else None
+    if operators is not None:
+        half = in_bf16(bundle) if bf16 is None else bf16
+        content = convolve_in_blocks(OnnxFile(bundle, name), bf16=half)
+    native = open_checked(bundle, name, options, interface, content, operators=operators)
+    session = OnnxRuntimeSession(name, interface, native)
+    session.kernels = () if operators is None else (OPERATOR,)
+    return session

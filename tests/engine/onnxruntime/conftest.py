@@ -1,0 +1,68 @@
+"""Our own operators for ONNX Runtime, compiled here, and graphs of one of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutoscope.engine.backends.onnxruntime import native_operators
+from mutoscope.engine.onnx_file import MESSAGES
+from mutoscope.engine.protobuf import message_class
+from numpy.typing import NDArray
+
+CODES = {np.dtype(np.float32): 1, np.dtype(np.int32): 6}
+
+RunNode = Callable[..., list[NDArray[Any]]]
+
+
+@pytest.fixture(scope="module", params=["any machine", "AVX-512"])
+def operators(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The library: the same source without instructions of its own, and with them."""
+    if shutil.which(native_operators.COMPILER) is None:
+        pytest.skip("there is no C++ compiler")
+    flags = native_operators.BF16 if request.param == "AVX-512" else ()
+    if flags and not native_operators.usable():
+        pytest.skip("this CPU has no AVX-512 BF16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUTOSCOPE_CACHE", str(tmp_path_factory.mktemp("operators")))
+        yield native_operators.build(flags)
+
+
+@pytest.fixture
+def run_node(operators: Path) -> RunNode:
+    """Runs a graph of one of the operators, on two threads."""
+    ort = pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
+
+    def run(
+        op: str, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str], **attributes: float
+    ) -> list[NDArray[Any]]:
+        model = message_class("Model", MESSAGES)()
+        model.opset_import.add(domain="", version=23)
+        model.opset_import.add(domain="mutoscope", version=1)
+        node = model.graph.node.add(op_type=op, domain="mutoscope", name="node")
+        node.input.extend(feeds)
+        node.output.extend(outputs)
+        for name, value in attributes.items():
+            if isinstance(value, int):
+                node.attribute.add(name=name, i=value, type=2)
+            else:
+                node.attribute.add(name=name, f=value, type=1)
+        for name, array in feeds.items():
+            given = model.graph.input.add(name=name)
+            given.type.tensor_type.elem_type = CODES[array.dtype]
+        for name in outputs:
+            model.graph.output.add(name=name)
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = 2
+        settings.log_severity_level = 4
+        settings.register_custom_ops_library(str(operators))
+        session = ort.InferenceSession(b"\x08\x0a" + model.SerializeToString(), settings)  # IR 10
+        return list(session.run(list(outputs), dict(feeds)))
+
+    return run
