@@ -11,6 +11,7 @@ from .bundle import Bundle
 from .manifest import TEXT_ENCODER
 from .open import (
     COMPILING,
+    Backend,
     EngineOptions,
     GpuBackend,
     check_loras,
@@ -42,14 +43,16 @@ class Sessions(Closing):
         *,
         text_backend: str | None = None,
         keep_open: bool = True,
+        opener: Backend | None = None,
     ) -> None:
+        """Open nothing yet; `opener` opens every graph in the backends' place, where it is given."""
         self.bundle = bundle
         self.backend = backend
         self.text_backend = text_backend or _text_backend(bundle, backend)
         self.options = options
         self.keep_open = keep_open
-        self._opener = find_backend(backend)
-        self._text_opener = find_backend(self.text_backend)
+        self._opener = opener or find_backend(backend)
+        self._text_opener = opener or find_backend(self.text_backend)
         self._opened: dict[str, Session] = {}
         check_loras(bundle, backend, options.loras)
         check_options(backend, options)

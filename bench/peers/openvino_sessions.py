@@ -29,9 +29,8 @@ class OpenVinoSessions(Sessions):
     """
 
     def __init__(self, bundle: Bundle, way: str, options: EngineOptions) -> None:
-        super().__init__(bundle, "onnxruntime", options)
+        super().__init__(bundle, "onnxruntime", options, opener=OpenVino(way))
         self.backend = f"openvino {way}"
-        self._opener = OpenVino(way)
 
     def rest(self) -> None:
         """Give back what was computed along the way; compiled graphs stay."""

@@ -85,8 +85,7 @@ def text(setting: Setting) -> Figures:
         session = sessions("text_encoder")
         return Opened(lambda: np.asarray(session.run(feeds)["prompt_embeds"])[shown])
 
-    engines = [e for e in _engines(setting, "text", peer, ours) if e.name != OURS_INT8]
-    found = contest(engines, setting.repetitions)
+    found = contest(_engines(setting, "text", peer, ours), setting.repetitions)
     tokens = feeds["input_ids"].size
     facts = {} if setting.small else {"operations": text_operations(setting.text, tokens)}
     blocks = "" if setting.small else f"blocks: {setting.blocks}, "

@@ -14,10 +14,11 @@ from ..backends.onnxruntime.blocked import fits_blocks
 from ..backends.onnxruntime.convolution import convolve_in_blocks, fits_convolutions, in_bf16
 from ..backends.onnxruntime.native_operators import usable
 from ..backends.onnxruntime.padding import BIAS
+from ..backends.onnxruntime.products import fits_products, multiply_in_bf16
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
 from ..manifest import DENOISERS, PROMPT
-from ..onnx_file import FLOAT8, OnnxFile, parse
+from ..onnx_file import FLOAT8, OnnxFile
 from ..session import axis_length
 from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
 from .needs import Needs
@@ -67,14 +68,16 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
 
 def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
     """What runs one after the other on the CPU."""
-    if fits_convolutions(bundle, name) and usable():
-        file = OnnxFile(bundle, name)
-        made = convolve_in_blocks(file, bf16=in_bf16(bundle), packed=False)
-        return [to_graph(made.model, file.path)]
-    if name not in DENOISERS:
-        return [read_graph(bundle, name)]
-    path = bundle.file(bundle.graph(name).file)
-    model, spec = parse(path.read_bytes(), path), bundle.manifest.denoiser
-    parts = rewrite(model, spec, blocked=fits_blocks(model, spec) and usable())
-    files = [part for part in (parts.prompt, parts.step) if part is not None]
-    return [to_graph(file.SerializeToString(), path) for file in files]
+    file = OnnxFile(bundle, name)
+    if name in DENOISERS:
+        spec = bundle.manifest.denoiser
+        parts = rewrite(file.model, spec, blocked=fits_blocks(file.model, spec) and usable())
+        models = [part for part in (parts.prompt, parts.step) if part is not None]
+    else:
+        if fits_convolutions(bundle, name) and usable():
+            convolve_in_blocks(file, bf16=in_bf16(bundle), packed=False)
+        models = [file.model]
+    for model in models:
+        if fits_products(model) and usable():
+            multiply_in_bf16(model)
+    return [to_graph(model.SerializeToString(), file.path) for model in models]

@@ -24,6 +24,12 @@ IN_PLACE = {
 BLOCK = 128
 """Keys that our own attention takes at once; the last ones are filled up."""
 
+LAID = 48
+"""Rows that our own product takes at once."""
+
+HOLDING = {"Attention", "BlockedAttention", "BlockedMatMulNBits", "MultiHeadAttention"}
+"""What holds something for itself while it runs."""
+
 Width = Callable[[int], float]
 """Bytes an element of a type, by its code, as a backend holds it."""
 
@@ -81,7 +87,7 @@ def measure(
     nodes, constant = held(graph, decoded)
     sizes = {name: value.elements * width(value.code) for name, value in values.items()}
     weights = sum(sizes[name] for name in constant)
-    scores = {} if fused else {n.outputs[0]: _within(n, values) for n in nodes if _attends(n)}
+    scores = {} if fused else {n.outputs[0]: _within(n, values) for n in nodes if n.op in HOLDING}
     memory = _Memory(sizes, scores, graph.outputs)
     nodes = execution_order(nodes)
     for _ in range(runs):
@@ -163,16 +169,16 @@ class _Memory:
             self._live -= self._sizes[place]
 
 
-def _attends(node: Node) -> bool:
-    return node.op in {"Attention", "BlockedAttention", "MultiHeadAttention"}
-
-
 def _within(node: Node, values: Mapping[str, Value]) -> float:
-    """Bytes that attention holds for itself in fp32: the scores of all heads, but not in blocks.
+    """Bytes that an operator holds for itself.
 
-    Where heads lie side by side, also its inputs, one head after the other; our own operator lays
-    keys and values so, in bf16.
+    Attention in fp32: the scores of all heads, but not in blocks. Where heads lie side by side,
+    also its inputs, one head after the other; our own operator lays keys and values so, in bf16.
+    Our own product lays its input, in bf16.
     """
+    if node.op == "BlockedMatMulNBits":
+        *rows, channels = values[node.inputs[0]].shape
+        return math.ceil(math.prod(rows) / LAID) * LAID * channels * BYTES[BFLOAT16]
     given = [values[name] for name in node.inputs[:3]]
     query, key = given[0].shape, given[1].shape
     if node.op == "BlockedAttention":

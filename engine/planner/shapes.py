@@ -94,7 +94,7 @@ def _matmul(node: Node, given: Inputs) -> list[Value]:
 
 
 def _matmul_in_blocks(node: Node, given: Inputs) -> list[Value]:
-    """ONNX Runtime's MatMulNBits: the matrix is packed, its width stands in the node."""
+    """ONNX Runtime's MatMulNBits and our own: the matrix is packed, its width is in the node."""
     left = need(given[0])
     return [Value((*left.shape[:-1], node.attributes["N"]), left.code)]
 
@@ -182,6 +182,7 @@ RULES: dict[str, Rule] = {
     "Attention": _attention,
     "BlockedAttention": _attention_in_blocks,
     "BlockedConvolution": _conv_in_blocks,
+    "BlockedMatMulNBits": _matmul_in_blocks,
     "Cast": _cast,
     "Concat": layout.concat,
     "Constant": layout.constant,

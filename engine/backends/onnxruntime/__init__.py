@@ -3,7 +3,8 @@
 `session` runs a graph as it stands in its bundle. A denoiser is opened in another form
 (`denoiser`): attention in fewer nodes (`attention`), and what depends on the prompt alone in a
 graph of its own, which runs once a prompt (`prompt`). A wide autoencoder (`vae`) takes our own
-operator for its convolutions (`convolution`), where it can be had.
+operator for its convolutions (`convolution`), where it can be had, and products with weights of few
+bits (`encoder`, `products`) take another.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ from ...lora import Merged, check_loras
 from ...manifest import DENOISERS, VAES, GraphSpec
 from ...open import EngineOptions
 from .denoiser import open_denoiser
-from .session import OnnxRuntimeSession, open_checked, own_content
+from .encoder import open_encoder
+from .session import OnnxRuntimeSession, open_checked
 from .vae import open_vae
 
-__all__ = ["check_loras", "open_changed", "open_denoiser", "open_session", "open_vae"]
+__all__ = [
+    "check_loras",
+    "open_changed",
+    "open_denoiser",
+    "open_encoder",
+    "open_session",
+    "open_vae",
+]
 
 
 def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRuntimeSession:
@@ -31,9 +40,7 @@ def open_session(bundle: Bundle, name: str, options: EngineOptions) -> OnnxRunti
         return open_denoiser(bundle, name, options)
     if name in VAES:
         return open_vae(bundle, name, options)
-    return open_changed(
-        bundle, name, options, bundle.graph(name), own_content(bundle, name, options)
-    )
+    return open_encoder(bundle, name, options)
 
 
 def open_changed(

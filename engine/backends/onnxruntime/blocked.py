@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...manifest import DenoiserSpec
+from .native_operators import DOMAIN
 from .padding import BIAS, MASK
 from .wiring import Wiring, number
 
-OPERATOR, DOMAIN = "BlockedAttention", "mutoscope"
+OPERATOR = "BlockedAttention"
 INT8 = "DynamicQuantizeMatMul"
 FLOAT16 = 10
 """The code of that type in ONNX."""

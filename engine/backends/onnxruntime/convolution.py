@@ -20,14 +20,18 @@ from ...bundle import Bundle
 from ...lora import Merged
 from ...manifest import DENOISERS, VAES
 from ...onnx_file import OnnxFile
+from .native_operators import DOMAIN
 from .wiring import Wiring, ints, number, word
 
-OPERATOR, DOMAIN = "BlockedConvolution", "mutoscope"
+OPERATOR = "BlockedConvolution"
 ROWS = 8
 """Outputs that are computed at once."""
 
 MOST = 5
 """Rows and columns of a kernel: what a strip of its patch has room for."""
+
+WIDEST_SINGLE = 256
+"""Channels: with more, a patch in fp32 fills a core's cache, and ONNX Runtime is as fast."""
 
 WIDE = 96
 """Channels. A narrower VAE is done before the compiler of the operator would be."""
@@ -82,9 +86,10 @@ def convolve_in_blocks(file: OnnxFile, *, bf16: bool, packed: bool = True) -> Me
     weights: dict[str, Words] = {}
     for node in wiring.nodes:
         stored = _stored(wiring, node)
-        if node.op_type != "Conv" or not _fits(node, file.shapes.get(stored, ())):
+        shape = file.shapes.get(stored, ())
+        if node.op_type != "Conv" or not _fits(node, shape, bf16=bf16):
             continue
-        name, shape = f"{stored}.packed", file.shapes[stored]
+        name = f"{stored}.packed"
         if name not in weights:
             file.add(name, packed_shape(shape, bf16=bf16), np.dtype(np.int32))
             weights[name] = pack(file.read(stored), bf16=bf16) if packed else np.empty(0, np.int32)
@@ -123,8 +128,10 @@ def _stored(wiring: Wiring, node: Any) -> str:
     return str(name if cast is None else cast.input[0])
 
 
-def _fits(node: Any, weights: Sequence[int]) -> bool:
+def _fits(node: Any, weights: tuple[int, ...], *, bf16: bool) -> bool:
     kernel = list(weights[2:])
+    if not bf16 and weights[1:2] > (WIDEST_SINGLE,):
+        return False
     if len(kernel) not in {2, 3} or len(node.input) < 3 or number(node, "group") > 1:
         return False
     margins = [0] * (len(kernel) - 2) + [kernel[-1] // 2] * 2

@@ -17,9 +17,10 @@ from ...manifest import PROMPT, GraphSpec, Precision
 from ...onnx_file import parse
 from ...open import EngineOptions
 from ...session import Tensor
-from .blocked import OPERATOR, fits_blocks
-from .native_operators import own_operators
+from .blocked import fits_blocks
+from .native_operators import own_kernels, own_operators
 from .padding import BIAS, shorten
+from .products import fits_products, multiply_in_bf16
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
 
@@ -82,18 +83,23 @@ def open_denoiser(
     check_interface(path, interface, model.graph.input, model.graph.output)
     weights = content.weights if content else {}
     spec = bundle.manifest.denoiser
-    operators = own_operators() if fits_blocks(model, spec) else None
-    parts = rewrite(model, spec, blocked=operators is not None)
+    blocked, products = fits_blocks(model, spec), fits_products(model)
+    operators = own_operators() if blocked or products else None
+    parts = rewrite(model, spec, blocked=blocked and operators is not None)
+    own = [part for part in (parts.step, parts.prompt) if part is not None]
+    if products and operators is not None:
+        for part in own:
+            multiply_in_bf16(part)
     opened = partial(_open, path, interface.precision, options, weights)
     session: OnnxRuntimeSession
     if parts.prompt is None:
         session = OnnxRuntimeSession(name, interface, opened(parts.step, operators))
     else:
-        prompt = opened(parts.prompt)
+        prompt = opened(parts.prompt, operators)
         _say_types(parts, prompt)
         step = opened(parts.step, operators)
         session = DenoiserSession(name, interface, replace(parts, step=step, prompt=prompt))
-    session.kernels = () if operators is None else (OPERATOR,)
+    session.kernels = own_kernels(*own)
     return session
 
 

@@ -13,11 +13,13 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ....cache import cache_folder
 from ...signing import own_key, sign, signed
 from .session import package
 
+DOMAIN = "mutoscope"
 FOLDER = Path(__file__).parent / "native"
 COMPILER = "c++"
 OPTIONS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-w")
@@ -51,6 +53,12 @@ def own_operators() -> Path | None:
         _log.info("without our own operators: %s", error)
         return None
     return path
+
+
+def own_kernels(*models: Any) -> tuple[str, ...]:
+    """Which of our own operators some graphs have, by name."""
+    nodes = (node for model in models for node in model.graph.node)
+    return tuple(sorted({node.op_type for node in nodes if node.domain == DOMAIN}))
 
 
 def usable() -> bool:

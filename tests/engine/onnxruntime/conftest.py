@@ -14,7 +14,7 @@ from mutoscope.engine.onnx_file import MESSAGES
 from mutoscope.engine.protobuf import message_class
 from numpy.typing import NDArray
 
-CODES = {np.dtype(np.float32): 1, np.dtype(np.int32): 6}
+CODES = {np.dtype(np.float32): 1, np.dtype(np.uint8): 2, np.dtype(np.int32): 6}
 
 RunNode = Callable[..., list[NDArray[Any]]]
 

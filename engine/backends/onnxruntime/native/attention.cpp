@@ -25,20 +25,6 @@ constexpr float SLACK = 8;
 constexpr float LOWEST = -1e4;  // of the maxima, lest scores lose their precision beside one
 constexpr float LOG2_E = 1.44269504f;
 
-// tile += rows·columns, which are pairs: (pairs, ROWS) and (pairs, QUERIES).
-INLINE void multiply(Tile& tile, const uint32_t* rows, const uint32_t* columns, int64_t pairs) {
-  Tile sums;  // of its own, so that it stays in registers
-  std::memcpy(&sums, &tile, sizeof tile);
-  for (int64_t p = 0; p < pairs; ++p, rows += ROWS, columns += QUERIES) {
-    const Words column[VECTORS] = {load(columns), load(columns + LANES), load(columns + 2 * LANES)};
-    for (int i = 0; i < ROWS; ++i) {
-      const Words row = Words{} + rows[i];
-      for (int j = 0; j < VECTORS; ++j) sums[i][j] = dot(sums[i][j], row, column[j]);
-    }
-  }
-  std::memcpy(&tile, &sums, sizeof tile);
-}
-
 // What is kept of a block of queries.
 struct State {
   explicit State(int64_t width)
@@ -164,7 +150,7 @@ class Work {
   void score(const State& state, const uint32_t* keys, const float* bias, Tile& scores) const {
     for (int i = 0; i < ROWS; ++i)
       for (int j = 0; j < VECTORS; ++j) scores[i][j] = bias[i] - state.top[j];
-    multiply(scores, keys, state.queries.get(), a_.width / 2);
+    add_products(scores, keys, state.queries.get(), a_.width / 2);
   }
 
   static bool exceeds(const Tile& scores) {
@@ -207,7 +193,7 @@ class Work {
       Tile sums;
       for (int i = 0; i < ROWS; ++i)
         for (int j = 0; j < VECTORS; ++j) sums[i][j] = load(place + i * QUERIES + j * LANES);
-      multiply(sums, values + c * BLOCK / 2 + from * ROWS, state.weights.get() + from * QUERIES,
+      add_products(sums, values + c * BLOCK / 2 + from * ROWS, state.weights.get() + from * QUERIES,
                to - from);
       for (int i = 0; i < ROWS; ++i)
         for (int j = 0; j < VECTORS; ++j) store(place + i * QUERIES + j * LANES, sums[i][j]);

@@ -6,6 +6,7 @@
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "ort.h"
 #include "pool.h"
@@ -57,12 +58,12 @@ class Call {
   }
 
   // An output, or null where nobody takes it.
-  template <size_t Rank>
-  ort::Value* output(size_t index, const Sizes<Rank>& sizes) const {
+  template <typename Sizes>
+  ort::Value* output(size_t index, const Sizes& sizes) const {
     size_t count = 0;
     check(api_.output_count(context_, &count));
     ort::Value* value = nullptr;
-    if (index < count) check(api_.output(context_, index, sizes.data(), Rank, &value));
+    if (index < count) check(api_.output(context_, index, sizes.data(), sizes.size(), &value));
     return value;
   }
 
@@ -78,6 +79,14 @@ class Call {
     Sizes<Rank> sizes{};
     with_shape(value, [&](ort::Shape* shape) {
       return api_.dimensions(shape, sizes.data(), Rank);
+    });
+    return sizes;
+  }
+
+  std::vector<int64_t> all_sizes(const ort::Value* value) const {
+    std::vector<int64_t> sizes(rank(value));
+    with_shape(value, [&](ort::Shape* shape) {
+      return api_.dimensions(shape, sizes.data(), sizes.size());
     });
     return sizes;
   }

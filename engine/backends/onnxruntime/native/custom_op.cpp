@@ -8,6 +8,7 @@
 #include "call.h"
 #include "convolution.h"
 #include "ort.h"
+#include "product.h"
 
 namespace {
 
@@ -164,6 +165,56 @@ class Convolution {
   int64_t in_bf16_ = 0, scale_ = 1, kept_ = 0;
 };
 
+// A product with a matrix of 4 or 8 bits, as ONNX Runtime's MatMulNBits has it, in bf16.
+//
+// Inputs: (…, K), the weights (N, K / 32, bytes) and their scales (N, K / 32). Outputs: (…, N), and
+// the place in which the input lies meanwhile.
+// Attributes: K, N, bits; block_size, which is 32.
+class Product {
+ public:
+  static constexpr const char* NAME = "BlockedMatMulNBits";
+  static constexpr std::array<ort::Type, 3> INPUTS = {ort::FLOAT, ort::UINT8, ort::FLOAT};
+  static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::INT32};
+  static constexpr size_t NEEDED_INPUTS = 3, NEEDED_OUTPUTS = 2;
+
+  Product(const Api& api, const KernelInfo* info) {
+    int64_t block = 0;
+    check(api.attribute(info, "K", &channels_));
+    check(api.attribute(info, "N", &outputs_));
+    check(api.attribute(info, "bits", &bits_));
+    check(api.attribute(info, "block_size", &block));
+    demand(bits_ == 4 || bits_ == 8, "weights are of 4 or 8 bits");
+    demand(block == mutoscope::Product::BLOCK && channels_ % block == 0, "blocks are of 32 weights");
+  }
+
+  void compute(const Call& call) const {
+    const Value *input = call.input(0), *weights = call.input(1), *scales = call.input(2);
+    auto sizes = call.all_sizes(input);
+    const int64_t blocks = channels_ / mutoscope::Product::BLOCK;
+    demand(!sizes.empty() && sizes.back() == channels_, "the input is of another width");
+    demand(call.sizes<3>(weights) == Sizes<3>{outputs_, blocks, 4 * bits_},
+           "the weights are not what K, N and bits say");
+    demand(elements(call.all_sizes(scales)) == outputs_ * blocks, "scales and weights do not fit");
+    const int64_t rows = elements(sizes) / channels_;
+    sizes.back() = outputs_;
+    const mutoscope::Product product{rows, channels_, outputs_, bits_, call.data<float>(input),
+                                     call.data<uint8_t>(weights), call.data<float>(scales),
+                                     call.data<float>(call.output(0, sizes))};
+    const Sizes<1> words = {mutoscope::workspace(product)};
+    auto* workspace = call.data<uint32_t>(call.output(1, words));
+    call.in_parallel([&](const mutoscope::Pool& pool) { multiply(product, pool, workspace); });
+  }
+
+ private:
+  static int64_t elements(const std::vector<int64_t>& sizes) {
+    int64_t count = 1;
+    for (const int64_t size : sizes) count *= size;
+    return count;
+  }
+
+  int64_t channels_ = 0, outputs_ = 0, bits_ = 0;
+};
+
 // A kernel, and the interface that it fails by.
 template <typename Kernel>
 struct Created {
@@ -210,11 +261,12 @@ Operator describe() {
 }
 
 ort::Domain* make_domain(const Api& api) {
-  static const Operator attention = describe<Attention>(), convolution = describe<Convolution>();
+  static const Operator all[] = {describe<Attention>(), describe<Convolution>(),
+                                 describe<Product>()};
   ort::Domain* domain = nullptr;
   Status* status = api.create_domain("mutoscope", &domain);
-  for (const Operator* op : {&attention, &convolution})
-    if (status == nullptr) status = api.add_operator(domain, op);
+  for (const Operator& op : all)
+    if (status == nullptr) status = api.add_operator(domain, &op);
   if (status == nullptr) return domain;
   api.release(status);
   return nullptr;

@@ -20,7 +20,7 @@ struct KernelInfo;
 struct KernelContext;
 
 enum Code { FAIL = 1, INVALID_ARGUMENT = 2 };
-enum Type { FLOAT = 1, INT32 = 6 };
+enum Type { FLOAT = 1, UINT8 = 2, INT32 = 6 };
 enum Presence { REQUIRED = 0, OPTIONAL = 1 };
 
 using Table = const void* const*;
