@@ -2,8 +2,10 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <exception>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -98,24 +100,40 @@ class Call {
     return static_cast<T*>(found);
   }
 
-  // Gives ONNX Runtime's own threads to what takes a pool.
+  // Gives ONNX Runtime's own threads to what takes a pool. What a task throws is memory that it
+  // could not have; none may leave a thread, and nothing is run after one.
   template <typename Work>
   void in_parallel(Work work) const {
-    Caller caller{api_, context_, nullptr};
-    const auto run = [](void* to, void (*task)(void*, size_t), size_t count, void* data) {
-      Caller& caller = *static_cast<Caller*>(to);
-      if (caller.status != nullptr) return;
-      caller.status = caller.api.parallel_for(caller.context, task, count, count, data);
-    };
-    work(Pool{&caller, run});
+    Caller caller{api_, context_};
+    work(Pool{&caller, [](void* to, void (*task)(void*, size_t), size_t count, void* data) {
+                static_cast<Caller*>(to)->run(task, count, data);
+              }});
     check(caller.status);
+    if (caller.has_failed) throw std::bad_alloc();
   }
 
  private:
   struct Caller {
     const ort::Api& api;
     ort::KernelContext* context;
-    ort::Status* status;
+    ort::Status* status = nullptr;
+    std::atomic<bool> has_failed = false;
+    void (*task)(void* data, size_t i) = nullptr;
+    void* data = nullptr;
+
+    void run(void (*to_do)(void*, size_t), size_t count, void* its_data) {
+      if (status != nullptr || has_failed) return;
+      task = to_do, data = its_data;
+      const auto guarded = [](void* own, size_t i) {
+        Caller& caller = *static_cast<Caller*>(own);
+        try {
+          caller.task(caller.data, i);
+        } catch (const std::bad_alloc&) {
+          caller.has_failed = true;
+        }
+      };
+      status = api.parallel_for(context, guarded, count, count, this);
+    }
   };
 
   template <typename Body>

@@ -20,9 +20,10 @@ constexpr int64_t PATCH = 160 << 10;   // words that stay in a cache beside weig
 constexpr int64_t TASKS = 8;           // at least so many, where there is enough to do
 constexpr int64_t MOST_ROWS = 16, MOST_STRIPS = 4;
 
-// Relative to the products of eight outputs' channel by sixteen pixels:
-constexpr double WEIGHTS = 0.8;  // getting the weight that they take
-constexpr double LAYING = 60;    // laying sixteen pixels of a channel
+// What takes time beside products, by measurement: reading all weights once for a block, as long as
+// this many of its strips; and laying a word of a strip, as its products with this many weights.
+constexpr double READING = 0.8;
+constexpr double LAYING = 60;
 
 // A block of the output; strips are sixteen columns wide.
 struct Block {
@@ -30,22 +31,22 @@ struct Block {
   int64_t count() const { return frames * rows * strips; }
 };
 
-// Sixteen pixels of a block.
+// Sixteen pixels of the output.
 struct Chunk {
-  int64_t patch, output;  // where they begin
+  int64_t patch, output;  // where they begin, in the patch and in a channel of the output
   int64_t count;          // how many of them are there
 };
 
 // What words are multiplied as.
 struct InBf16 {
   static constexpr int64_t CHANNELS = 2;
-  static inline __attribute__((always_inline)) Floats add(Floats sum, uint32_t row, const uint32_t* column) {
+  INLINE Floats add(Floats sum, uint32_t row, const uint32_t* column) {
     return dot(sum, Words{} + row, load_anywhere(column));
   }
 };
 struct InFp32 {
   static constexpr int64_t CHANNELS = 1;
-  static inline __attribute__((always_inline)) Floats add(Floats sum, uint32_t row, const uint32_t* column) {
+  INLINE Floats add(Floats sum, uint32_t row, const uint32_t* column) {
     return multiply_add(sum, (Floats)(Words{} + row), (Floats)load_anywhere(column));
   }
 };
@@ -78,7 +79,7 @@ class Work {
 
   // What a block takes, for each strip that it gives.
   double cost(const Block& block) const {
-    const double computed = divide_up(block.count(), VECTORS) * VECTORS + WEIGHTS;
+    const double computed = divide_up(block.count(), VECTORS) * VECTORS + READING;
     return (computed + LAYING * seen(block) / (c_.outputs * places())) / block.count();
   }
 
@@ -130,7 +131,7 @@ class Work {
     return (frame * (block.rows + c_.side - 1) + row) * block.strips * words_ * STRIDE;
   }
 
-  // A row of the input, from a column that may lie before it, as a row of a patch; or zeros.
+  // A row of the input, from a column that may lie before it, as a strip of a patch; or zeros.
   void lay(int64_t frame, int64_t row, int64_t column, uint32_t* to) const {
     if (row < 0 || row >= c_.height) {
       std::memset(to, 0, words_ * STRIDE * sizeof *to);
