@@ -30,7 +30,8 @@ FLOAT8_NAME = "float8_e4m3fn"
 
 STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
 BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
-CODES = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): FLOAT16, np.dtype(np.int32): 6}
+CODES = {"float32": FLOAT, "uint8": 2, "int32": 6, "float16": FLOAT16}
+"""Of types, by NumPy's names."""
 NUMBERS = {FLOAT: np.float32, 7: np.int64}
 """What small tensors hold, by ONNX's codes."""
 
@@ -128,7 +129,7 @@ class OnnxFile:
 
     def add(self, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
         """Declare another initializer, whose values come from outside."""
-        _declare(self.model.graph.initializer.add(), name, shape, dtype)
+        add_initializer(self.model, name, shape, dtype)
 
     def numbers(self, name: str) -> list[float]:
         """The few numbers of an initializer that lies in the file; none where there is no such."""
@@ -165,8 +166,13 @@ class OnnxFile:
             return stream.read(min(length, path.stat().st_size))
 
 
+def add_initializer(model: Any, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Declare another initializer of a model, whose values come from outside."""
+    _declare(model.graph.initializer.add(), name, shape, dtype)
+
+
 def _declare(tensor: Any, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-    tensor.name, tensor.data_type, tensor.data_location = name, CODES[dtype], EXTERNAL
+    tensor.name, tensor.data_type, tensor.data_location = name, CODES[dtype.name], EXTERNAL
     tensor.dims.extend(shape)
     tensor.external_data.add(key="location", value="elsewhere")
 

@@ -45,7 +45,7 @@ class Sessions(Closing):
         keep_open: bool = True,
         opener: Backend | None = None,
     ) -> None:
-        """Open nothing yet; `opener`, where it is given, opens all graphs in the backends' place."""
+        """Open nothing yet; `opener`, if any, is to open all graphs in the backends' place."""
         self.bundle = bundle
         self.backend = backend
         self.text_backend = text_backend or _text_backend(bundle, backend)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -17,7 +16,7 @@ from ..errors import MutoscopeError
 from ..runtime.embeddings import encode
 from ..runtime.text import Tokenizer
 from .deviation import Deviation
-from .trajectory import BACKEND, Clips, Step, record
+from .trajectory import BACKEND, Array, Clips, Step, record
 
 MAX_STEP_ERROR = 0.02
 """Of the denoisers' predictions, over all steps."""
@@ -27,6 +26,9 @@ MIN_PSNR = 25.0
 
 MAX_ADHERENCE_LOSS = 2.0
 """Points of a hundred."""
+
+KEPT = 2 << 30
+"""Bytes of a source whose engines stay open from clip to clip; a larger one's take their turns."""
 
 SAME = 100.0
 """What is written for equal clips, whose PSNR is infinite."""
@@ -63,10 +65,10 @@ def judge(source: Bundle, made: Bundle, way: Clips, task: Task, threads: int | N
         threads: CPU threads.
     """
     found = follow(source, made, way, threads)
+    size = sum(file.size for file in source.manifest.files.values())
+    same = Setting(preset=FULL_PRESET, threads=threads, keep_open=size <= KEPT)
     report = compare(
-        [Setting(made.path, preset=FULL_PRESET, threads=threads)],
-        reference=Setting(source.path, preset=FULL_PRESET, threads=threads),
-        task=task,
+        [replace(same, bundle=made.path)], reference=replace(same, bundle=source.path), task=task
     )
     errors = {name: deviation.relative for name, deviation in found.graphs.items()}
     if made.graph(TEXT_ENCODER).precision != source.graph(TEXT_ENCODER).precision:
@@ -110,13 +112,13 @@ def text_error(source: Bundle, made: Bundle, prompts: Sequence[str], threads: in
     """The relative error of the embeddings of some prompts."""
     text, total = source.manifest.text, Deviation()
     tokenizer = Tokenizer(source.file(text.tokenizer), text.max_tokens)
-    options = EngineOptions(threads)
-    with ExitStack() as stack:
-        sessions = [stack.enter_context(Sessions(b, BACKEND, options)) for b in (made, source)]
-        for prompt in prompts:
-            tokens = tokenizer(prompt)
-            got, wanted = (encode(each(TEXT_ENCODER), tokens) for each in sessions)
-            total.add(got, wanted)
+    found: list[list[Array]] = []
+    for bundle in (made, source):  # one after the other: each may fill a machine
+        with Sessions(bundle, BACKEND, EngineOptions(threads)) as sessions:
+            encoder = sessions(TEXT_ENCODER)
+            found.append([np.array(encode(encoder, tokenizer(prompt))) for prompt in prompts])
+    for got, wanted in zip(*found, strict=True):
+        total.add(got, wanted)
     return total.relative
 
 

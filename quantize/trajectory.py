@@ -61,13 +61,13 @@ class Clips:
 
 
 def record(bundle: Bundle, clips: Clips, threads: int | None) -> Iterator[list[Step]]:
-    """Denoise clips on the CPU, and give the steps of each.
+    """Denoise clips on the CPU, and give the steps of each; one graph is open at a time.
 
     Raises:
         UserError: an option that cannot be, or onnxruntime is not installed.
     """
     calls: list[Call] = []
-    sessions = _Watched(bundle, BACKEND, EngineOptions(threads))
+    sessions = _Watched(bundle, BACKEND, EngineOptions(threads), keep_open=False)
     sessions.calls = calls
     with Pipeline(bundle, sessions) as pipe:
         for seed, prompt in enumerate(clips.prompts, clips.seed):

@@ -36,6 +36,7 @@ class Setting:
         threads: CPU threads; by default all cores.
         weight_budget: bytes of a GPU's memory for streamed weights, as `load` takes it.
         int8_attention: whether the scores of the denoiser's attention are int8 products.
+        keep_open: whether engines wait for the next clip, as `load` takes it.
         loras: files and their scales, as `load` takes them.
         options: fields of `Request`, e.g. steps, guidance_scale, scheduler, shift.
     """
@@ -48,6 +49,7 @@ class Setting:
     threads: int | None = None
     weight_budget: int | None = None
     int8_attention: bool = False
+    keep_open: bool = True
     loras: Mapping[str | os.PathLike[str], Scale] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -131,6 +133,7 @@ class Opener:
             "threads": setting.threads,
             "weight_budget": setting.weight_budget,
             "int8_attention": setting.int8_attention,
+            "keep_open": setting.keep_open,
         }
         loras = tuple(
             (path, tuple(scale.items()) if isinstance(scale, Mapping) else scale)

@@ -14,7 +14,7 @@ from ..backends.onnxruntime.blocked import fits_blocks
 from ..backends.onnxruntime.convolution import convolve_in_blocks, fits_convolutions, in_bf16
 from ..backends.onnxruntime.native_operators import usable
 from ..backends.onnxruntime.padding import BIAS
-from ..backends.onnxruntime.products import fits_products, multiply_in_bf16
+from ..backends.onnxruntime.products import multiply_in_bf16, multiply_rest
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
 from ..manifest import DENOISERS, PROMPT
@@ -68,16 +68,18 @@ def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> 
 
 def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
     """What runs one after the other on the CPU."""
-    file = OnnxFile(bundle, name)
+    file, can = OnnxFile(bundle, name), usable()
     if name in DENOISERS:
         spec = bundle.manifest.denoiser
-        parts = rewrite(file.model, spec, blocked=fits_blocks(file.model, spec) and usable())
+        blocked = can and fits_blocks(file.model, spec)
+        parts = rewrite(file.model, spec, blocked=blocked)
         models = [part for part in (parts.prompt, parts.step) if part is not None]
+        for model in models if blocked else ():
+            multiply_rest(model, file, packed=False)
     else:
-        if fits_convolutions(bundle, name) and usable():
+        if can and fits_convolutions(bundle, name):
             convolve_in_blocks(file, bf16=in_bf16(bundle), packed=False)
         models = [file.model]
-    for model in models:
-        if fits_products(model) and usable():
-            multiply_in_bf16(model)
+    for model in models if can else ():
+        multiply_in_bf16(model)
     return [to_graph(model.SerializeToString(), file.path) for model in models]

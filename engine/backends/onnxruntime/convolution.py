@@ -85,7 +85,7 @@ def convolve_in_blocks(file: OnnxFile, *, bf16: bool, packed: bool = True) -> Me
     wiring = Wiring(file.model)
     weights: dict[str, Words] = {}
     for node in wiring.nodes:
-        stored = _stored(wiring, node)
+        stored = wiring.stored(node)
         shape = file.shapes.get(stored, ())
         if node.op_type != "Conv" or not _fits(node, shape, bf16=bf16):
             continue
@@ -119,13 +119,6 @@ def pack(weights: NDArray[np.float32], *, bf16: bool) -> Words:
         return laid[..., 0].view(np.int32)
     halves = ((laid.view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16)
     return halves.view(np.int32)[..., 0]
-
-
-def _stored(wiring: Wiring, node: Any) -> str:
-    """The initializer that a convolution's weights are, or are cast from."""
-    name = node.input[1] if len(node.input) > 1 else ""
-    cast = wiring.giver(name, "Cast")
-    return str(name if cast is None else cast.input[0])
 
 
 def _fits(node: Any, weights: tuple[int, ...], *, bf16: bool) -> bool:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from ...bundle import Bundle
 from ...lora import Merged
 from ...manifest import PROMPT, GraphSpec, Precision
-from ...onnx_file import parse
+from ...onnx_file import OnnxFile, parse
 from ...open import EngineOptions
 from ...session import Tensor
 from .blocked import fits_blocks
 from .native_operators import own_kernels, own_operators
 from .padding import BIAS, shorten
-from .products import fits_products, multiply_in_bf16
+from .products import fits_products, multiply_in_bf16, multiply_rest
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
 
@@ -87,9 +87,12 @@ def open_denoiser(
     operators = own_operators() if blocked or products else None
     parts = rewrite(model, spec, blocked=blocked and operators is not None)
     own = [part for part in (parts.step, parts.prompt) if part is not None]
-    if products and operators is not None:
+    if operators is not None:
+        file = OnnxFile(bundle, name)
         for part in own:
             multiply_in_bf16(part)
+            if blocked:
+                weights = {**weights, **multiply_rest(part, file)}
     opened = partial(_open, path, interface.precision, options, weights)
     session: OnnxRuntimeSession
     if parts.prompt is None:

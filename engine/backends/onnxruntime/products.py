@@ -1,15 +1,22 @@
-"""Products with weights of 4 and 8 bits by our own operator, in bf16.
+"""Products with weights of 4 and 8 bits by our own operator, in bf16; and those left beside int8.
 
 ONNX Runtime's `MatMulNBits` takes twice as long as a product in fp32 when it is to be as exact, and
 decodes to 8 bits else. `BlockedMatMulNBits` (`native/custom_op.cpp`) reads the same tensors, and
 decodes them as it multiplies; what rounding its input to bf16 costs is less than the weights have
-lost.
+lost. The same operator takes the matrices in bf16 that a denoiser in int8 has left in fp32, as they
+lost too much in int8: in bf16 it is a tenth of that.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ...onnx_file import OnnxFile, add_initializer
 from .native_operators import DOMAIN
 from .wiring import Wiring, number
 
@@ -17,6 +24,14 @@ OPERATOR, REPLACED = "BlockedMatMulNBits", "MatMulNBits"
 BLOCK = 32
 """Weights that share a scale."""
 GIVEN = ("K", "N", "bits", "block_size")
+BITS = 16
+IN_BLOCK = re.compile(r"\bblocks\.[0-9]+\.")
+"""In the name of a weight of one of a transformer's blocks."""
+
+LARGE = 1 << 20
+"""Elements of a matrix; the product with a smaller one is done soon enough."""
+
+Bytes = NDArray[np.uint8]
 
 
 def fits_products(model: Any) -> bool:
@@ -34,6 +49,51 @@ def multiply_in_bf16(model: Any) -> None:
             made.attribute.extend(a for a in node.attribute if a.name in GIVEN)
             wiring.replace(node, [made])
     wiring.finish()
+
+
+def multiply_rest(model: Any, file: OnnxFile, *, packed: bool = True) -> dict[str, Bytes]:
+    """Put it into the place of blocks' products with large matrices that are in fp32 still.
+
+    Args:
+        model: a denoiser's, or a part of it; changed.
+        file: that has its weights.
+        packed: whether matrices are laid as the operator takes them; else only their shapes are.
+
+    Returns:
+        The matrices, by the names of the initializers that they are now.
+    """
+    wiring = Wiring(model)
+    made: dict[str, Bytes] = {}
+    there = {tensor.name for tensor in model.graph.initializer}
+    for node in wiring.nodes:
+        stored = wiring.stored(node)
+        shape = file.shapes.get(stored, ())
+        if node.op_type != "MatMul" or stored not in there or not _is_rest(stored, shape):
+            continue
+        name, (channels, outputs) = f"{stored}.bf16", shape
+        if name not in made:
+            form = outputs, channels // BLOCK, BLOCK * BITS // 8
+            add_initializer(model, name, form, np.dtype(np.uint8))
+            values = pack(file.read(stored)) if packed else np.empty(0, np.uint8)
+            made[name] = values.reshape(form) if packed else values
+        numbers = {"K": channels, "N": outputs, "bits": BITS, "block_size": BLOCK}
+        replaced = wiring.new(OPERATOR, [node.input[0], name], node.output[0], DOMAIN, **numbers)
+        replaced.output.append(f"{node.output[0]}.workspace")
+        wiring.replace(node, [replaced])
+    wiring.finish()
+    return made
+
+
+def pack(matrix: NDArray[np.float32]) -> Bytes:
+    """A matrix (in, out) as the operator takes it: (out, in) in bf16, as bytes."""
+    bits = np.ascontiguousarray(matrix.T).view(np.uint32)
+    return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16).view(np.uint8)
+
+
+def _is_rest(name: str, shape: tuple[int, ...]) -> bool:
+    """Timesteps, patches and the output, outside of blocks, are little work: they stay in fp32."""
+    large = len(shape) == 2 and shape[0] % BLOCK == 0 and math.prod(shape) >= LARGE
+    return large and IN_BLOCK.search(name) is not None
 
 
 def _fits(node: Any) -> bool:

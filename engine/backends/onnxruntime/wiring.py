@@ -40,6 +40,12 @@ class Wiring:
         """The nodes that take a tensor."""
         return self._takers.get(name, [])
 
+    def stored(self, node: Any) -> str:
+        """The initializer that a node's second input is, or is cast from."""
+        name = node.input[1] if len(node.input) > 1 else ""
+        cast = self.giver(name, "Cast")
+        return str(name if cast is None else cast.input[0])
+
     def new(
         self, op: str, inputs: Sequence[str], output: str, domain: str = "", **numbers: int
     ) -> Any:

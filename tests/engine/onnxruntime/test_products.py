@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import mutoscope
 import numpy as np
 import pytest
-from mutoscope.engine.backends.onnxruntime.products import fits_products, multiply_in_bf16
-from mutoscope.engine.onnx_file import MESSAGES
+from mutoscope.engine import Bundle, EngineOptions
+from mutoscope.engine.backends.onnxruntime import denoiser, open_session, products
+from mutoscope.engine.backends.onnxruntime.products import (
+    fits_products,
+    multiply_in_bf16,
+    multiply_rest,
+    pack,
+)
+from mutoscope.engine.onnx_file import MESSAGES, OnnxFile
 from mutoscope.engine.protobuf import message_class
 from mutoscope.quantize.weights import in_blocks
 from numpy.typing import NDArray
@@ -16,6 +26,7 @@ from numpy.typing import NDArray
 pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 
 RunNode = Callable[..., list[NDArray[Any]]]
+EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 OPERATOR = "BlockedMatMulNBits"
 ROUNDED = 2**-8
 """What bf16 takes of a number at most; decoded weights are rounded, each on its own."""
@@ -52,6 +63,53 @@ def test_the_same_as_in_float64(
     wanted = x.astype(np.float64) @ decoded(stored, scale, bits).T
     assert found.shape == (*shape[:-1], outputs)
     assert np.linalg.norm(found - wanted) <= ROUNDED * np.linalg.norm(wanted)
+
+
+def test_a_matrix_of_bf16(run_node: RunNode) -> None:
+    rng = np.random.default_rng(0)
+    x, matrix = rng.standard_normal((2, 50, 96), np.float32), rng.standard_normal((96, 17))
+    weights = pack(matrix.astype(np.float32)).reshape(17, 3, 64)
+    settings = {"K": 96, "N": 17, "bits": 16, "block_size": 32}
+    found, _ = run_node(OPERATOR, {"x": x, "weights": weights}, ["y", "workspace"], **settings)
+    wanted = x @ matrix
+    assert np.linalg.norm(found - wanted) <= ROUNDED * np.linalg.norm(wanted)
+
+
+def test_a_denoiser_in_int8_has_the_rest_in_bf16(
+    operators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here all of it is the rest: every product of the blocks, those of the prompt too."""
+    bundle, options = Bundle.open(EMBEDDED), EngineOptions(threads=2)
+    rng = np.random.default_rng(0)
+    feeds: dict[str, Any] = {
+        "hidden_states": rng.standard_normal((2, 16, 3, 6, 10), np.float32),
+        "timestep": np.full((2, 3), 500, np.float32),
+        "encoder_hidden_states": rng.standard_normal((2, 20, 128), np.float32),
+    }
+    monkeypatch.setattr(denoiser, "fits_blocks", lambda model, spec: True)
+    monkeypatch.setattr(denoiser, "own_operators", lambda: operators)
+    with open_session(bundle, "denoiser", options) as session:
+        wanted = np.asarray(session.run(feeds)["sample"])
+    monkeypatch.setattr(products, "LARGE", 0)
+    with open_session(bundle, "denoiser", options) as session:
+        found = np.asarray(session.run(feeds)["sample"])
+        assert session.kernels == ("BlockedAttention", OPERATOR)
+    error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+    assert 1e-5 < error < 1e-2
+
+
+def test_only_large_matrices_are_taken() -> None:
+    file = OnnxFile(Bundle.open(EMBEDDED), "denoiser")
+    assert multiply_rest(file.model, file) == {}
+    before = Counter(node.op_type for node in file.model.graph.node)["MatMul"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "LARGE", 192 * 576)
+        taken = multiply_rest(file.model, file)
+    layers = 8
+    assert len(taken) == 2 * layers  # the two of each feed-forward
+    after = Counter(node.op_type for node in file.model.graph.node)
+    assert after["MatMul"] == before - len(taken)
+    assert after[OPERATOR] == len(taken)
 
 
 def test_what_both_hold_is_exact(run_node: RunNode) -> None:

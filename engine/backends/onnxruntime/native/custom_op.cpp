@@ -165,17 +165,17 @@ class Convolution {
   int64_t in_bf16_ = 0, scale_ = 1, kept_ = 0;
 };
 
-// A product with a matrix of 4 or 8 bits, as ONNX Runtime's MatMulNBits has it, in bf16.
+// A product in bf16 with a matrix of 4 or 8 bits, as ONNX Runtime's MatMulNBits has it, or of bf16.
 //
-// Inputs: (…, K), the weights (N, K / 32, bytes) and their scales (N, K / 32). Outputs: (…, N), and
-// the place in which the input lies meanwhile.
+// Inputs: (…, K), the weights (N, K / 32, bytes) and, but for bf16, their scales (N, K / 32).
+// Outputs: (…, N), and the place in which the input lies meanwhile.
 // Attributes: K, N, bits; block_size, which is 32.
 class Product {
  public:
   static constexpr const char* NAME = "BlockedMatMulNBits";
   static constexpr std::array<ort::Type, 3> INPUTS = {ort::FLOAT, ort::UINT8, ort::FLOAT};
   static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::INT32};
-  static constexpr size_t NEEDED_INPUTS = 3, NEEDED_OUTPUTS = 2;
+  static constexpr size_t NEEDED_INPUTS = 2, NEEDED_OUTPUTS = 2;
 
   Product(const Api& api, const KernelInfo* info) {
     int64_t block = 0;
@@ -183,7 +183,7 @@ class Product {
     check(api.attribute(info, "N", &outputs_));
     check(api.attribute(info, "bits", &bits_));
     check(api.attribute(info, "block_size", &block));
-    demand(bits_ == 4 || bits_ == 8, "weights are of 4 or 8 bits");
+    demand(bits_ == 4 || bits_ == 8 || bits_ == 16, "weights are of 4, 8 or 16 bits");
     demand(block == mutoscope::Product::BLOCK && channels_ % block == 0, "blocks are of 32 weights");
   }
 
@@ -194,7 +194,8 @@ class Product {
     demand(!sizes.empty() && sizes.back() == channels_, "the input is of another width");
     demand(call.sizes<3>(weights) == Sizes<3>{outputs_, blocks, 4 * bits_},
            "the weights are not what K, N and bits say");
-    demand(elements(call.all_sizes(scales)) == outputs_ * blocks, "scales and weights do not fit");
+    demand(bits_ == 16 || (scales && elements(call.all_sizes(scales)) == outputs_ * blocks),
+           "scales and weights do not fit");
     const int64_t rows = elements(sizes) / channels_;
     sizes.back() = outputs_;
     const mutoscope::Product product{rows, channels_, outputs_, bits_, call.data<float>(input),

@@ -104,6 +104,7 @@ class Work {
   // A block of weights, as pairs.
   Words decoded(int64_t block) const {
     const uint8_t* from = p_.weights + block * 4 * p_.bits;
+    if (p_.bits == 16) return take<Words>(from);
     const float scale = p_.scales[block];
     Whole low, high, middle = Whole{} + (1 << (p_.bits - 1));
     if (p_.bits == 8) {
