@@ -54,6 +54,7 @@ class Sessions(Closing):
         self._opener = opener or find_backend(backend)
         self._text_opener = opener or find_backend(self.text_backend)
         self._opened: dict[str, Session] = {}
+        self._kernels: set[str] = set()
         check_loras(bundle, backend, options.loras)
         check_options(backend, options)
 
@@ -81,6 +82,11 @@ class Sessions(Closing):
             self.options = dataclasses.replace(self.options, stream=stream)
         return self.options.stream
 
+    @property
+    def kernels(self) -> list[str]:
+        """Our own operators in the graphs that have been opened so far, beside the backends'."""
+        return sorted(self._kernels)
+
     def __call__(self, name: str) -> Session:
         """The session of the graph of that name."""
         if name not in self._opened:
@@ -88,6 +94,7 @@ class Sessions(Closing):
             stream = self.stream if hasattr(opener, "open_stream") else None
             options = dataclasses.replace(self.options, stream=stream)
             self._opened[name] = opener.open_session(self.bundle, name, options)
+            self._kernels.update(self._opened[name].kernels)
         return self._opened[name]
 
     def release(self, name: str) -> None:

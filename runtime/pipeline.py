@@ -160,7 +160,8 @@ class Pipeline(Closing):
             self.sessions.done(*graphs_for_image(self.bundle.manifest, settings.frames))
         experts = Experts(self.sessions, settings.guidance_scales, guided)
         with account.stage("open"):
-            account.kernels = [*experts(schedule.timesteps[0]).session.kernels]
+            experts(schedule.timesteps[0])
+        account.kernels = self.sessions.kernels
         batched = not settings.sequential_guidance and fits_batched(
             self.bundle.manifest, settings.latent_shape, arithmetic.memory
         )
@@ -230,6 +231,12 @@ class Pipeline(Closing):
             return vae.decode_tiled(self.sessions, list(frames), tiling, arithmetic)
         return vae.decode(self._open_decoder, frames)
 
+    def _noted(self, frames: Iterator[Any], account: Record) -> Iterator[Any]:
+        """The same frames; what computes them is known as soon as there is one."""
+        for frame in frames:
+            account.kernels = self.sessions.kernels
+            yield frame
+
     def _open_decoder(self, name: str) -> Session:
         for other in DECODERS:
             if other != name:
@@ -246,7 +253,8 @@ class Pipeline(Closing):
         self.sessions.done(*DENOISERS)
         feed = RGB if target is None else target.writer.feed_from(self.sessions.stream)
         decoded = self._decode(latents, account.settings["vae_tile"])
-        pieces = account.timed("vae", self._arithmetic.pictures(decoded, feed))
+        pictures = self._arithmetic.pictures(self._noted(decoded, account), feed)
+        pieces = account.timed("vae", pictures)
         if target is not None:
             return Clip(account, path=target.write(pieces))
         frames = np.concatenate(list(pieces))

@@ -27,7 +27,7 @@ class Record:
         loras: of each LoRA name, sha256 and scale, and the denoiser where one was named.
         backend: what ran it.
         text_backend: what ran its text encoder.
-        kernels: of our own, what computed in the denoiser beside its backend.
+        kernels: of our own, what has computed in the bundle's graphs beside the backends.
         versions: of Python and of the packages that had a part in it.
         seconds: per stage: `text`, `open` (the denoiser; a second one opens in the step that first
             needs it), `image` (encoding the one that is given), `denoise`, `vae`, `encode` (what

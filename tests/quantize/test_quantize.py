@@ -121,7 +121,8 @@ def test_it_makes_clips_and_the_planner_knows_it(int8: Path) -> None:
     with mutoscope.load(int8, precision="int8", threads=1) as pipe:
         clip = pipe("a red circle moves left to right", seed=1, **REQUEST)
     assert clip.frames.shape == (5, 48, 32, 3)
-    assert clip.record.kernels == (["BlockedAttention"] if usable() else [])
+    own = ["BlockedAttention", "BlockedMatMulNBits"]
+    assert clip.record.kernels == (own if usable() else [])
     axes = {"batch": 2, "latent_frames": 2, "latent_height": 6, "latent_width": 4, "tokens": 512}
     for graph in ("denoiser", "text_encoder"):
         before, after = (needs(Bundle.open(b), graph, axes).cpu.weights for b in (EMBEDDED, int8))
