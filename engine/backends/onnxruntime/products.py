@@ -1,9 +1,9 @@
 """Products with weights of 4 and 8 bits by our own operator, in bf16; and those left beside int8.
 
 ONNX Runtime's `MatMulNBits` takes twice as long as a product in fp32 when it is to be as exact, and
-rounds its input to 8 bits else. `BlockedMatMulNBits` (`native/custom_op.cpp`) reads the same tensors
-and decodes them as it multiplies; rounding its input to bf16 costs about what the weights have lost,
-or less. It takes matrices of bf16 too: those that a denoiser in int8 has left in fp32.
+rounds its input to 8 bits else. `BlockedMatMulNBits` (`native/custom_op.cpp`) reads the same
+tensors and decodes them as it multiplies; rounding its input to bf16 costs about what the weights
+have lost, or less. It takes matrices of bf16 too: those that a denoiser in int8 has left in fp32.
 """
 
 from __future__ import annotations
