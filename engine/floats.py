@@ -1,4 +1,4 @@
-"""Bytes → float32, whatever they were stored as; NumPy itself has no bfloat16."""
+"""Bytes → float32, whatever they were stored as, and float32 → bfloat16, which NumPy lacks."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def read_floats(data: bytes | bytearray, stored: str) -> NDArray[np.float32]:
         return (raw.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):
         return raw.astype(np.float32)
+
+
+def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The bits of bfloat16, rounded to nearest, ties away from zero; values are finite."""
+    upper: NDArray[np.uint32] = (values.view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16)
+    return upper.astype(np.uint16)

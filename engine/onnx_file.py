@@ -30,9 +30,12 @@ FLOAT8_NAME = "float8_e4m3fn"
 
 STORED = {FLOAT: "F32", FLOAT16: "F16", BFLOAT16: "BF16"}
 BYTES = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2}
-CODES = {"float32": FLOAT, "uint8": 2, "int32": 6, "float16": FLOAT16}
+CODES = {
+    "float32": FLOAT, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": FLOAT16,
+    FLOAT8_NAME: FLOAT8,
+}  # fmt: skip
 """Of types, by NumPy's names."""
-NUMBERS = {FLOAT: np.float32, 7: np.int64}
+NUMBERS = {FLOAT: np.float32, CODES["int64"]: np.int64}
 """What small tensors hold, by ONNX's codes."""
 
 MESSAGES: Messages = {
@@ -126,10 +129,6 @@ class OnnxFile:
         tensor = self._tensors[name]
         tensor.Clear()
         _declare(tensor, name, self.shapes[name], dtype)
-
-    def add(self, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
-        """Declare another initializer, whose values come from outside."""
-        add_initializer(self.model, name, shape, dtype)
 
     def numbers(self, name: str) -> list[float]:
         """The few numbers of an initializer that lies in the file; none where there is no such."""

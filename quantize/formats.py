@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.onnx_file import MICROSOFT
+from ..engine.onnx_file import CODES, MICROSOFT
 from .graph import Linear, Rewriting, read_weight
 from .grid import FP8, INT8, Grid
-from .tensors import CODES
 from .weights import BLOCK, in_blocks
 
 Array = NDArray[np.float32]

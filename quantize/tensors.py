@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..closing import Closing
-from ..engine.onnx_file import EXTERNAL, FLOAT8, FLOAT8_NAME, OnnxFile
-
-CODES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "float16": 10, FLOAT8_NAME: FLOAT8}
-"""ONNX's, by NumPy's names."""
+from ..engine.onnx_file import CODES, EXTERNAL, OnnxFile
 
 INLINE_BYTES = 1024
 """Smaller tensors lie in the graph's own file."""

@@ -17,7 +17,7 @@ from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.products import multiply_in_bf16, multiply_rest
 from ..backends.onnxruntime.rewrite import rewrite
 from ..bundle import Bundle
-from ..manifest import DENOISERS, PROMPT
+from ..manifest import DENOISERS, PROMPT, VAES
 from ..onnx_file import FLOAT8, OnnxFile
 from ..session import axis_length
 from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
@@ -75,10 +75,11 @@ def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
         parts = rewrite(file.model, spec, blocked=blocked)
         models = [part for part in (parts.prompt, parts.step) if part is not None]
         for model in models if blocked else ():
-            multiply_rest(model, file, packed=False)
+            multiply_rest(model, file)
     else:
-        if can and fits_convolutions(bundle, name):
-            convolve_in_blocks(file, bf16=in_bf16(bundle), packed=False)
+        wide = name in VAES and fits_convolutions(file, bundle.graph(name).precision)
+        if can and wide:
+            convolve_in_blocks(file, bf16=in_bf16(bundle))
         models = [file.model]
     for model in models if can else ():
         multiply_in_bf16(model)

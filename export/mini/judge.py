@@ -100,7 +100,7 @@ def _facts(scene: Scene) -> list[int]:
     return [*(int(shape in shapes) for shape in FULL.shapes), *sizes]
 
 
-def _melted_facts(scene: Scene) -> list[int]:
+def melted_facts(scene: Scene) -> list[int]:
     """What is true of a melted scene: only circles are what they were; discs may look like them."""
     circle = 1 if any(item.shape == DISC for item in scene.objects) else -1
     return [*(circle if shape == DISC else 0 for shape in FULL.shapes), *[-1] * len(FULL.sizes)]
@@ -168,7 +168,7 @@ class JudgeTask:
         clips, scenes = draw(rng, SHARDS * recipe.shard, recipe.shapes[0], melted=MELTED)
         vae = channels_last(load_vae(workplace, device, "vae"))
         means, _ = encode_clips(vae, torch.from_numpy(clips).to(device))
-        facts = [_melted_facts(scene) for scene in scenes]
+        facts = [melted_facts(scene) for scene in scenes]
         told = torch.tensor(facts, dtype=torch.float32, device=device)
         return normalised(means, vae), told
 

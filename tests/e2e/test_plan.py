@@ -129,7 +129,7 @@ def test_engines_that_take_loras_are_built_for_it(run: Run) -> None:
 
 
 def test_the_command_of_a_cpu_keeps_within_its_memory(run: Run, folder: Path) -> None:
-    size = ["--size", "192x192", "--frames", "5", "--steps", "1"]
+    size = ["--size", "192x192", "--frames", "5", "--steps", "1", "--preset", "full"]
     plenty = json.loads(run("plan", EMBEDDED, *size, "--json").out)
     memory = plenty["ram_mb"] * 0.8
     told = json.loads(run("plan", EMBEDDED, *size, "--ram", f"{memory:.0f}MB", "--json").out)

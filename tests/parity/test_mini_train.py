@@ -398,6 +398,16 @@ def test_facts_are_those_of_the_scene() -> None:
     assert found.eq(-1).sum(1).tolist() == [0, 3, 3]
 
 
+def test_of_what_has_melted_only_circles_are_true() -> None:
+    from mutoscope.export.mini.judge import FACTS, melted_facts
+
+    star, circle = Object("star", "red"), Object("circle", "blue")
+    alone = dict(zip(FACTS, melted_facts(Scene((star,))), strict=True))
+    both = dict(zip(FACTS, melted_facts(Scene((star, circle), relation="above")), strict=True))
+    assert (alone["star"], alone["circle"], both["circle"]) == (0, -1, 1)
+    assert {alone[size] for size in ("small", "medium", "large")} == {-1}
+
+
 def test_a_low_rank_change_can_be_left_out_and_is_nothing_at_first(trained: Path) -> None:
     from mutoscope.export.mini import low_rank
     from mutoscope.export.mini.denoiser import load_denoiser

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle import Bundle
-from ...lora import Merged
-from ...manifest import DENOISERS, VAES
-from ...onnx_file import OnnxFile
+from ...floats import to_bf16
+from ...manifest import DENOISERS, Precision
+from ...onnx_file import OnnxFile, add_initializer
 from .native_operators import DOMAIN
 from .wiring import Wiring, ints, number, word
 
@@ -60,12 +60,10 @@ class _Source:
     replaced: tuple[Any, ...] = ()
 
 
-def fits_convolutions(bundle: Bundle, name: str) -> bool:
-    """Whether a graph may be opened so: a VAE's that computes in fp32 and is wide."""
-    if name not in VAES or bundle.graph(name).precision != "fp32":
-        return False
-    shapes = OnnxFile(bundle, name).shapes.values()
-    return max((shape[1] for shape in shapes if len(shape) == 5), default=0) >= WIDE
+def fits_convolutions(file: OnnxFile, precision: Precision) -> bool:
+    """Whether a VAE's graph may be opened so: it computes in fp32 and is wide."""
+    widths = (shape[1] for shape in file.shapes.values() if len(shape) == 5)
+    return precision == "fp32" and max(widths, default=0) >= WIDE
 
 
 def in_bf16(bundle: Bundle) -> bool:
@@ -74,28 +72,32 @@ def in_bf16(bundle: Bundle) -> bool:
     return any(graphs[name].precision == "int8" for name in DENOISERS if name in graphs)
 
 
-def convolve_in_blocks(file: OnnxFile, *, bf16: bool, packed: bool = True) -> Merged:
+def convolve_in_blocks(file: OnnxFile, *, bf16: bool) -> dict[str, str]:
     """Put the operator into the place of ONNX Runtime's convolutions.
 
     Args:
-        file: of a VAE's graph; changed.
+        file: of a VAE's graph; its model is changed.
         bf16: what products are in; else in fp32.
-        packed: whether weights are laid as the operator takes them; else only their shapes are.
+
+    Returns:
+        For each initializer that is to have what `pack` makes, the one that it is made of.
     """
     wiring = Wiring(file.model)
-    weights: dict[str, Words] = {}
+    packed: dict[str, str] = {}
     for node in wiring.nodes:
         stored = wiring.stored(node)
         shape = file.shapes.get(stored, ())
         if node.op_type != "Conv" or not _fits(node, shape, bf16=bf16):
             continue
         name = f"{stored}.packed"
-        if name not in weights:
-            file.add(name, packed_shape(shape, bf16=bf16), np.dtype(np.int32))
-            weights[name] = pack(file.read(stored), bf16=bf16) if packed else np.empty(0, np.int32)
-        _replace(wiring, node, _source(file, wiring, node), name, bf16=bf16)
+        if name not in packed:
+            form = packed_shape(shape, bf16=bf16)
+            add_initializer(file.model, name, form, np.dtype(np.int32))
+            packed[name] = stored
+        source = _clip(file, wiring, node) if len(shape) == 5 else _pictures(file, wiring, node)
+        _replace(wiring, node, source, name, bf16=bf16)
     wiring.finish()
-    return Merged(file.serialize(), weights)
+    return packed
 
 
 def packed_shape(shape: Sequence[int], *, bf16: bool) -> tuple[int, ...]:
@@ -117,8 +119,7 @@ def pack(weights: NDArray[np.float32], *, bf16: bool) -> Words:
     laid = np.ascontiguousarray(parts.transpose(0, 4, 5, 6, 2, 1, 3))
     if not bf16:
         return laid[..., 0].view(np.int32)
-    halves = ((laid.view(np.uint32) + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16)
-    return halves.view(np.int32)[..., 0]
+    return to_bf16(laid).view(np.int32)[..., 0]
 
 
 def _fits(node: Any, weights: tuple[int, ...], *, bf16: bool) -> bool:
@@ -137,17 +138,24 @@ def _fits(node: Any, weights: tuple[int, ...], *, bf16: bool) -> bool:
     )
 
 
-def _source(file: OnnxFile, wiring: Wiring, node: Any) -> _Source:
-    """Frames that were joined and kept, or pixels that were doubled, just for a convolution."""
+def _clip(file: OnnxFile, wiring: Wiring, node: Any) -> _Source:
+    """What a convolution of clips takes; frames may have been joined and kept just for it."""
     name = node.input[0]
-    joined, doubled = wiring.giver(name, "Concat"), wiring.giver(name, "Resize")
+    joined = wiring.giver(name, "Concat")
     others = [taker for taker in wiring.takers(name) if taker is not node]
     if joined is not None and len(joined.input) == 2 and number(joined, "axis") == 2:
         kept = [_kept(file, taker) for taker in others]
         if len(others) <= 1 and all(kept) and not any(wiring.takers(o.output[0]) for o in others):
             later = others[0].output[0] if others else ""
             return _Source(joined.input[1], joined.input[0], later, sum(kept), 1, tuple(others))
-    if doubled is not None and not others and _doubles(file, doubled):
+    return _Source(name)
+
+
+def _pictures(file: OnnxFile, wiring: Wiring, node: Any) -> _Source:
+    """What a convolution of pictures takes; pixels may have been doubled just for it."""
+    name = node.input[0]
+    doubled = wiring.giver(name, "Resize")
+    if doubled is not None and len(wiring.takers(name)) == 1 and _doubles(file, doubled):
         return _Source(doubled.input[0], scale=2)
     return _Source(name)
 

@@ -20,7 +20,7 @@ from ...session import Tensor
 from .blocked import fits_blocks
 from .native_operators import own_kernels, own_operators
 from .padding import BIAS, shorten
-from .products import fits_products, multiply_in_bf16, multiply_rest
+from .products import fits_products, multiply_in_bf16, multiply_rest, pack
 from .rewrite import Parts, rewrite
 from .session import OnnxRuntimeSession, check_interface, open_native, own_content, package
 
@@ -81,7 +81,7 @@ def open_denoiser(
     content = content or own_content(bundle, name, options)
     model = parse(content.model if content else path.read_bytes(), path)
     check_interface(path, interface, model.graph.input, model.graph.output)
-    weights = content.weights if content else {}
+    weights = dict(content.weights) if content else {}
     spec = bundle.manifest.denoiser
     blocked, products = fits_blocks(model, spec), fits_products(model)
     operators = own_operators() if blocked or products else None
@@ -92,7 +92,8 @@ def open_denoiser(
         for part in own:
             multiply_in_bf16(part)
             if blocked:
-                weights = {**weights, **multiply_rest(part, file)}
+                rest = multiply_rest(part, file)
+                weights |= {new: pack(file.read(stored)) for new, stored in rest.items()}
     opened = partial(_open, path, interface.precision, options, weights)
     session: OnnxRuntimeSession
     if parts.prompt is None:

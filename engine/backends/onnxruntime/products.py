@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...floats import to_bf16
 from ...onnx_file import OnnxFile, add_initializer
 from .native_operators import DOMAIN
 from .wiring import Wiring, number
@@ -29,8 +30,6 @@ IN_BLOCK = re.compile(r"\bblocks\.[0-9]+\.")
 
 LARGE = 1 << 20
 """Elements of a matrix; the product with a smaller one is done soon enough."""
-
-Bytes = NDArray[np.uint8]
 
 
 def fits_products(model: Any) -> bool:
@@ -50,19 +49,18 @@ def multiply_in_bf16(model: Any) -> None:
     wiring.finish()
 
 
-def multiply_rest(model: Any, file: OnnxFile, *, packed: bool = True) -> dict[str, Bytes]:
+def multiply_rest(model: Any, file: OnnxFile) -> dict[str, str]:
     """Put it into the place of blocks' products with large matrices that are in fp32 still.
 
     Args:
         model: a denoiser's, or a part of it; changed.
         file: that has its weights.
-        packed: whether matrices are laid as the operator takes them; else only their shapes are.
 
     Returns:
-        The matrices, by the names of the initializers that they are now.
+        For each initializer that is to have what `pack` makes, the one that it is made of.
     """
     wiring = Wiring(model)
-    made: dict[str, Bytes] = {}
+    packed: dict[str, str] = {}
     there = {tensor.name for tensor in model.graph.initializer}
     for node in wiring.nodes:
         stored = wiring.stored(node)
@@ -70,23 +68,22 @@ def multiply_rest(model: Any, file: OnnxFile, *, packed: bool = True) -> dict[st
         if node.op_type != "MatMul" or stored not in there or not _is_rest(stored, shape):
             continue
         name, (channels, outputs) = f"{stored}.bf16", shape
-        if name not in made:
+        if name not in packed:
             form = outputs, channels // BLOCK, BLOCK * BITS // 8
             add_initializer(model, name, form, np.dtype(np.uint8))
-            values = pack(file.read(stored)) if packed else np.empty(0, np.uint8)
-            made[name] = values.reshape(form) if packed else values
+            packed[name] = stored
         numbers = {"K": channels, "N": outputs, "bits": BITS, "block_size": BLOCK}
         replaced = wiring.new(OPERATOR, [node.input[0], name], node.output[0], DOMAIN, **numbers)
         replaced.output.append(f"{node.output[0]}.workspace")
         wiring.replace(node, [replaced])
     wiring.finish()
-    return made
+    return packed
 
 
-def pack(matrix: NDArray[np.float32]) -> Bytes:
-    """A matrix (in, out) as the operator takes it: (out, in) in bf16, as bytes."""
-    bits = np.ascontiguousarray(matrix.T).view(np.uint32)
-    return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16).view(np.uint8)
+def pack(matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A matrix (in, out) as the operator takes it: (out, blocks, bytes), in bf16."""
+    raw = to_bf16(np.ascontiguousarray(matrix.T)).view(np.uint8)
+    return raw.reshape(len(raw), -1, BLOCK * BITS // 8)
 
 
 def _is_rest(name: str, shape: tuple[int, ...]) -> bool:

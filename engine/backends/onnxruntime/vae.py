@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ...bundle import Bundle
+from ...lora import Merged
 from ...onnx_file import OnnxFile
 from ...open import EngineOptions
-from .convolution import OPERATOR, convolve_in_blocks, fits_convolutions, in_bf16
+from .convolution import OPERATOR, convolve_in_blocks, fits_convolutions, in_bf16, pack
 from .native_operators import own_operators
-from .session import OnnxRuntimeSession, open_checked
+from .session import OnnxRuntimeSession, open_checked, package
 
 
 def open_vae(
@@ -24,10 +25,14 @@ def open_vae(
     Raises as `open_session`.
     """
     interface, content = bundle.graph(name), None
-    operators = own_operators() if fits_convolutions(bundle, name) else None
+    package()  # before anything is read
+    file = OnnxFile(bundle, name)
+    operators = own_operators() if fits_convolutions(file, interface.precision) else None
     if operators is not None:
         half = in_bf16(bundle) if bf16 is None else bf16
-        content = convolve_in_blocks(OnnxFile(bundle, name), bf16=half)
+        packed = convolve_in_blocks(file, bf16=half)
+        weights = {new: pack(file.read(stored), bf16=half) for new, stored in packed.items()}
+        content = Merged(file.serialize(), weights)
     native = open_checked(bundle, name, options, interface, content, operators=operators)
     session = OnnxRuntimeSession(name, interface, native)
     session.kernels = () if operators is None else (OPERATOR,)

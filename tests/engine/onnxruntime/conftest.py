@@ -66,3 +66,14 @@ def run_node(operators: Path) -> RunNode:
         return list(session.run(list(outputs), dict(feeds)))
 
     return run
+
+
+@pytest.fixture
+def denoiser_feeds() -> dict[str, NDArray[Any]]:
+    """Inputs of the embedded denoiser: a batch of two, other sizes than it was made for."""
+    rng = np.random.default_rng(0)
+    return {
+        "hidden_states": rng.standard_normal((2, 16, 3, 6, 10), np.float32),
+        "timestep": np.full((2, 3), 500, np.float32),
+        "encoder_hidden_states": rng.standard_normal((2, 20, 128), np.float32),
+    }

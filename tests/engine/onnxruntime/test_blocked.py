@@ -142,15 +142,12 @@ def test_what_does_not_fit(
 
 
 @pytest.mark.parametrize("wide", [0, 4096], ids=["in blocks", "all scores"])
-def test_a_denoiser_with_it(operators: Path, monkeypatch: pytest.MonkeyPatch, wide: int) -> None:
+def test_a_denoiser_with_it(
+    operators: Path, monkeypatch: pytest.MonkeyPatch, denoiser_feeds: dict[str, Any], wide: int
+) -> None:
     """Two prompts of other lengths: the bias of the padding goes to the operator as it is."""
     bundle, options = Bundle.open(EMBEDDED), EngineOptions(threads=2)
-    rng = np.random.default_rng(0)
-    feeds: dict[str, Any] = {
-        "hidden_states": rng.standard_normal((2, 16, 3, 6, 10), np.float32),
-        "timestep": np.full((2, 3), 500, np.float32),
-        "encoder_hidden_states": rng.standard_normal((2, 20, 128), np.float32),
-    }
+    feeds = denoiser_feeds
     feeds["encoder_hidden_states"][1, 3:] = 0
     monkeypatch.setattr(attention, "WIDE", wide)
     monkeypatch.setattr(denoiser, "fits_blocks", lambda model, spec: True)

@@ -150,8 +150,6 @@ def test_a_vae_with_it(
 ) -> None:
     """Every output, the caches too; and its gaps between convolutions are gone."""
     bundle, options = Bundle.open(EMBEDDED), EngineOptions(threads=2)
-    if name not in bundle.manifest.graphs:
-        pytest.skip(f"the embedded model has no {name}")
     interface = bundle.graph(name)
     rng = np.random.default_rng(0)
     feeds = {
@@ -189,17 +187,32 @@ def test_frames_are_joined_and_pixels_doubled_within() -> None:
 
 def test_only_wide_ones_take_it_and_bf16_is_for_int8() -> None:
     bundle = Bundle.open(EMBEDDED)
-    assert not fits_convolutions(bundle, "vae_decoder_next")  # 64 channels
+    file = OnnxFile(bundle, "vae_decoder_next")
+    assert not fits_convolutions(file, "fp32")  # 64 channels
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "WIDE", 64)
-        assert fits_convolutions(bundle, "vae_decoder_next")
-        assert not fits_convolutions(bundle, "text_encoder")
-        assert not in_bf16(bundle)
-        graphs = bundle.manifest.graphs
-        denoiser = msgspec.structs.replace(graphs["denoiser"], precision="int8")
-        graphs = {**graphs, "denoiser": denoiser}
-        manifest = msgspec.structs.replace(bundle.manifest, graphs=graphs)
-        assert in_bf16(Bundle(bundle.path, manifest, ""))
+        assert fits_convolutions(file, "fp32")
+        assert not fits_convolutions(file, "fp16")
+    assert not in_bf16(bundle)
+    graphs = bundle.manifest.graphs
+    denoiser = msgspec.structs.replace(graphs["denoiser"], precision="int8")
+    graphs = {**graphs, "denoiser": denoiser}
+    manifest = msgspec.structs.replace(bundle.manifest, graphs=graphs)
+    assert in_bf16(Bundle(bundle.path, manifest, ""))
+
+
+def test_rows_that_are_joined_are_no_frames() -> None:
+    """Of pictures the third axis is their height."""
+    file = OnnxFile(Bundle.open(EMBEDDED), "vae_decoder_next")
+    (doubling, *_) = [node for node in file.model.graph.node if node.op_type == "Resize"]
+    doubling.op_type = "Concat"
+    del doubling.attribute[:]
+    doubling.attribute.add(name="axis", i=2, type=2)
+    doubling.input[1] = doubling.input[0]
+    del doubling.input[2:]
+    convolve_in_blocks(file, bf16=False)
+    (taker,) = [n for n in file.model.graph.node if doubling.output[0] in n.input]
+    assert (taker.op_type, len(taker.input)) == ("BlockedConvolution", 3)
 
 
 def test_a_plan_knows_that_it_holds_less(monkeypatch: pytest.MonkeyPatch) -> None:

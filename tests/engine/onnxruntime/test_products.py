@@ -68,7 +68,8 @@ def test_the_same_as_in_float64(
 def test_a_matrix_of_bf16(run_node: RunNode) -> None:
     rng = np.random.default_rng(0)
     x, matrix = rng.standard_normal((2, 50, 96), np.float32), rng.standard_normal((96, 17))
-    weights = pack(matrix.astype(np.float32)).reshape(17, 3, 64)
+    weights = pack(matrix.astype(np.float32))
+    assert weights.shape == (17, 3, 64)
     settings = {"K": 96, "N": 17, "bits": 16, "block_size": 32}
     found, _ = run_node(OPERATOR, {"x": x, "weights": weights}, ["y", "workspace"], **settings)
     wanted = x @ matrix
@@ -76,16 +77,11 @@ def test_a_matrix_of_bf16(run_node: RunNode) -> None:
 
 
 def test_a_denoiser_in_int8_has_the_rest_in_bf16(
-    operators: Path, monkeypatch: pytest.MonkeyPatch
+    operators: Path, monkeypatch: pytest.MonkeyPatch, denoiser_feeds: dict[str, Any]
 ) -> None:
     """Here all of it is the rest: every product of the blocks, those of the prompt too."""
     bundle, options = Bundle.open(EMBEDDED), EngineOptions(threads=2)
-    rng = np.random.default_rng(0)
-    feeds: dict[str, Any] = {
-        "hidden_states": rng.standard_normal((2, 16, 3, 6, 10), np.float32),
-        "timestep": np.full((2, 3), 500, np.float32),
-        "encoder_hidden_states": rng.standard_normal((2, 20, 128), np.float32),
-    }
+    feeds = denoiser_feeds
     monkeypatch.setattr(denoiser, "fits_blocks", lambda model, spec: True)
     monkeypatch.setattr(denoiser, "own_operators", lambda: operators)
     with open_session(bundle, "denoiser", options) as session:
@@ -156,8 +152,14 @@ def test_only_what_it_can_compute_is_replaced(change: dict[str, Any]) -> None:
         model.graph.output.add(name="y")
         return model
 
-    usual = {"inputs": ["x", "w", "s"], "K": 64, "N": 8, "bits": 8, "block_size": 32}
-    fitting, other = model(**usual), model(**{**usual, **change})  # type: ignore[arg-type]
+    usual: dict[str, Any] = {
+        "inputs": ["x", "w", "s"],
+        "K": 64,
+        "N": 8,
+        "bits": 8,
+        "block_size": 32,
+    }
+    fitting, other = model(**usual), model(**{**usual, **change})
     assert fits_products(fitting)
     assert not fits_products(other)
     for changed in (fitting, other):

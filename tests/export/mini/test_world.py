@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from mutoscope.bench.adherence import FULL, PLAIN, Object, Scene
+from mutoscope.bench.adherence import FULL, PLAIN, Object, Scene, score
 from mutoscope.bench.adherence.vocabulary import COLOURS, PLAIN_BACKGROUNDS
 from mutoscope.export.mini.scenes import sample_scenes
 from mutoscope.export.mini.world import render
@@ -64,6 +64,15 @@ def test_an_outline_shows_what_is_behind_the_object(shape: str) -> None:
     assert not (line & ~body).any()
     assert 0.2 < line.sum() / body.sum() < 0.95
     assert np.abs(outlined[~line] - whole[0, 0]).max() <= 60
+
+
+@pytest.mark.parametrize("shape", [shape for shape in FULL.shapes if shape != "circle"])
+def test_what_has_melted_is_read_as_something_else(shape: str) -> None:
+    """From a seed as it would be; the half-melted ones that judges are told of are read so too."""
+    scene = Scene((Object(shape, "red"),))
+    whole, half, disc = (render(scene, 3, 96, 96, 5, melted=amount) for amount in (0, 0.7, 1))
+    np.testing.assert_array_equal(whole, render(scene, 3, 96, 96, 5))
+    assert [score(clip, scene).right["shape"] for clip in (whole, half, disc)] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("name", PLAIN_BACKGROUNDS)
