@@ -99,7 +99,7 @@ SHAPES: dict[str, tuple[Layer, ...]] = {
     "cross": (Layer(cross),),
     "heart": (Layer(heart),),
     "sun": (
-        Layer(partial(star, points=8, outer=1.25, inner=0.78)),
+        Layer(partial(star, points=6, outer=1.3, inner=0.78)),
         Layer(partial(circle, radius=0.55), "light"),
     ),
     "boat": (
