@@ -21,6 +21,8 @@ from ..interruption import EXIT_CODE, TOLD
 UNREAD = 128 + signal.SIGPIPE
 FULL = {errno.ENOSPC, errno.EDQUOT}
 RETRY_SECONDS = 0.05
+OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
+"""What PyTorch says in a `RuntimeError`: it has no type for it on a CPU."""
 
 COMMANDS = {
     "bench": "measure every stage and whole clips here",
@@ -96,6 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _say(f"cannot write: {error.strerror}; free some space or write elsewhere")
         os._exit(UserError.exit_code)  # stdout may be what is full: do not flush it once more
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and OUT_OF_MEMORY not in str(error):
+            raise
+        _fail(
+            "this machine's memory does not suffice; close other programs, or ask for less "
+            "(mutoscope plan says what a clip takes)",
+            UserError.exit_code,
+        )
 
 
 def _run(arguments: Sequence[str] | None) -> None:

@@ -1,8 +1,9 @@
-"""How much memory this process has held."""
+"""How much memory this process has held, and giving back what it no longer needs."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 from pathlib import Path
 
@@ -27,3 +28,12 @@ def reset_peak_memory() -> None:
     """Count the peak from what is held now, where the system can (Linux: proc(5), clear_refs)."""
     with contextlib.suppress(OSError):
         (PROCESS / "clear_refs").write_text(RESET_PEAK)
+
+
+def return_free_memory() -> None:
+    """Give freed memory back to the system, where the C library can (glibc: malloc_trim(3)).
+
+    What is freed in pieces of up to 32 MB stays the process's otherwise, once one as large was.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)

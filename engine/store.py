@@ -24,7 +24,7 @@ import msgspec
 
 from ..cache import cache_folder
 from ..errors import UserError
-from .folders import whole_folder
+from .folders import PARTIAL, whole_folder
 from .manifest import FileSpec
 from .memory import peak_memory_mb, reset_peak_memory
 from .signing import own_key, sign, signed
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST, PLAN, LISTING = "manifest.json", "engine.plan", "layers.txt"
 KEY, LOCKS, CACHES = ".key", ".locks", ".caches"
-ASIDE, PARTIAL = ".aside", ".partial"
+ASIDE = ".aside"
 MAX_MANIFEST_BYTES = 1 << 20
 SIGNATURE_CHARACTERS = 64
 
@@ -153,8 +153,6 @@ class EngineStore:
     def _build(
         self, target: Path, spec: EngineSpec, bundle: str, build: Callable[[], Built]
     ) -> Engine:
-        for left in self.folder.glob(f".{target.name}.*{PARTIAL}"):
-            shutil.rmtree(left)  # by a process that was killed while it wrote
         reset_peak_memory()
         began = time.perf_counter()
         built = build()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mutoscope.engine import Bundle, EngineOptions, Sessions, open_graph
+from mutoscope.engine.backends.onnxruntime.session import OnnxRuntimeSession
 from mutoscope.errors import BundleError, MutoscopeError, UserError
 
 
@@ -88,6 +89,29 @@ def test_onnxruntime_refuses_what_is_no_graph(bundle: Bundle, bundle_folder: Pat
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match=r"denoiser.onnx is no ONNX file; export the bundle aga"):
         open_graph(bundle, "denoiser")
+
+
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [
+        ("Failed to allocate memory for requested buffer of size 5", MemoryError),
+        ("std::bad_alloc", MemoryError),
+        ("CUDA failure 2: out of memory; Failed to allocate memory", MutoscopeError),
+        ("Invalid argument", MutoscopeError),
+    ],
+)
+def test_onnxruntime_without_memory_is_told_apart(
+    bundle: Bundle, told: str, kind: type[Exception]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
+
+    class Failing:
+        def run(self, *given: Any) -> Any:
+            raise RuntimeError(told)
+
+    session = OnnxRuntimeSession("denoiser", bundle.graph("denoiser"), Failing())
+    with session, pytest.raises(kind, match=r"^denoiser: "):
+        session.run(feeds())
 
 
 def test_missing_onnxruntime_names_the_extra(

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,47 @@ def test_a_failure_leaves_nothing_and_keeps_the_old_one(
         write_and_fail(target, failure)
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
     assert [p.name for p in target.iterdir()] == ["old"]
+
+
+WRITE_AND_WAIT = """
+import sys
+from pathlib import Path
+from mutoscope.engine.folders import whole_folder
+with whole_folder(Path(sys.argv[1])) as work:
+    (work / "new").write_text("new")
+    print(work, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_goes_and_what_another_writes_stays(tmp_path: Path) -> None:
+    target = tmp_path / "bundle [1]"
+    command = [sys.executable, "-P", "-c", WRITE_AND_WAIT, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None
+        theirs = Path(one.stdout.readline().strip())
+        with whole_folder(target):
+            pass
+        assert (theirs / "new").exists()
+        one.kill()
+    assert (theirs / "new").exists()
+    with whole_folder(target):
+        assert not theirs.exists()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_had_moved_away_goes_back(tmp_path: Path) -> None:
+    """Killed between two renames, when the old one was out of its place and the new one not in."""
+    target, away = tmp_path / "bundle", tmp_path / ".bundle.abcd_123.old"
+    away.mkdir()
+    (away / "bundle").mkdir()
+    (away / "bundle" / "bundle.json").write_text("{}")
+    other = tmp_path / ".bundle.int8.abcd_123.partial"
+    other.mkdir()
+    with whole_folder(target):
+        assert (target / "bundle.json").read_text() == "{}"
+    assert list(target.iterdir()) == []
+    assert sorted(tmp_path.iterdir()) == [other, target]
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:

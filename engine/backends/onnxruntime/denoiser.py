@@ -64,8 +64,8 @@ class DenoiserSession(OnnxRuntimeSession):
 
     def close(self) -> None:
         """Give back the memory. A second call does nothing."""
-        super().close()
         self._prompt, self._kept = None, []
+        super().close()
 
 
 def open_denoiser(

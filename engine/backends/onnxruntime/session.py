@@ -15,6 +15,7 @@ from ....errors import BundleError, MissingExtraError, MutoscopeError
 from ...bundle import Bundle
 from ...lora import Merged, changing, merge
 from ...manifest import GraphSpec, Precision
+from ...memory import return_free_memory
 from ...onnx_file import FLOAT8, FLOAT8_NAME
 from ...open import EngineOptions
 from ...session import Session, Tensor
@@ -25,6 +26,9 @@ Provider = str | tuple[str, dict[str, str]]
 
 SetUp = Callable[[Any], None]
 """What says the same in `SessionOptions` itself, as providers that are plugged in need it."""
+
+SHORT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")
+"""What ONNX Runtime says in errors of several types."""
 
 FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 AS_WRITTEN = "session.disable_quant_qdq"
@@ -72,6 +76,7 @@ class OnnxRuntimeSession(Session):
             return running.result()
         except Exception as error:
             # onnxruntime's exceptions share no base class but Exception
+            _check_memory(self.name, error)
             raise MutoscopeError(f"{self.name}: ONNX Runtime failed: {_one_line(error)}") from error
         except BaseException:
             options.terminate = True
@@ -81,6 +86,7 @@ class OnnxRuntimeSession(Session):
         """Give back the memory. A second call does nothing."""
         self._worker.shutdown(wait=False)
         self._native = None
+        return_free_memory()
 
 
 def package() -> Any:
@@ -145,7 +151,15 @@ def open_native(
             return onnxruntime.InferenceSession(model, settings)
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))
     except Exception as error:
+        _check_memory(path.stem, error)
         raise BundleError(f"ONNX Runtime cannot open {path}: {_one_line(error)}") from error
+
+
+def _check_memory(name: str, error: Exception) -> None:
+    """Say by its own type that the machine's memory did not suffice; a GPU's is another matter."""
+    told = str(error)
+    if any(words in told for words in SHORT_OF_MEMORY) and "CUDA" not in told:
+        raise MemoryError(f"{name}: {_one_line(error)}") from error
 
 
 def open_checked(

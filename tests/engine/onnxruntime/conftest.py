@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 CODES = {np.dtype(np.float32): 1, np.dtype(np.uint8): 2, np.dtype(np.int32): 6}
 
 RunNode = Callable[..., list[NDArray[Any]]]
+OpenNode = Callable[..., Callable[[], list[NDArray[Any]]]]
 
 
 @pytest.fixture(scope="module", params=["any machine", "AVX-512"])
@@ -35,22 +36,28 @@ def operators(
 
 
 @pytest.fixture
-def run_node(operators: Path) -> RunNode:
-    """Runs a graph of one of the operators, on two threads."""
+def open_node(operators: Path) -> OpenNode:
+    """Opens a graph of one operator, of ours or of ONNX Runtime's, on two threads."""
     ort = pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 
-    def run(
-        op: str, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str], **attributes: float
-    ) -> list[NDArray[Any]]:
+    def opened(
+        op: str,
+        feeds: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        domain: str = "mutoscope",
+        **attributes: float | Sequence[int],
+    ) -> Callable[[], list[NDArray[Any]]]:
         model = message_class("Model", MESSAGES)()
-        model.opset_import.add(domain="", version=23)
-        model.opset_import.add(domain="mutoscope", version=1)
-        node = model.graph.node.add(op_type=op, domain="mutoscope", name="node")
+        for name, version in {"": 23, "com.microsoft": 1, "mutoscope": 1}.items():
+            model.opset_import.add(domain=name, version=version)
+        node = model.graph.node.add(op_type=op, domain=domain, name="node")
         node.input.extend(feeds)
         node.output.extend(outputs)
         for name, value in attributes.items():
             if isinstance(value, int):
                 node.attribute.add(name=name, i=value, type=2)
+            elif isinstance(value, Sequence):
+                node.attribute.add(name=name, ints=value, type=7)
             else:
                 node.attribute.add(name=name, f=value, type=1)
         for name, array in feeds.items():
@@ -63,9 +70,15 @@ def run_node(operators: Path) -> RunNode:
         settings.log_severity_level = 4
         settings.register_custom_ops_library(str(operators))
         session = ort.InferenceSession(b"\x08\x0a" + model.SerializeToString(), settings)  # IR 10
-        return list(session.run(list(outputs), dict(feeds)))
+        return lambda: list(session.run(list(outputs), dict(feeds)))
 
-    return run
+    return opened
+
+
+@pytest.fixture
+def run_node(open_node: OpenNode) -> RunNode:
+    """Runs a graph of one of the operators."""
+    return lambda *described, **attributes: open_node(*described, **attributes)()
 
 
 @pytest.fixture
