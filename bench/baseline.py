@@ -13,9 +13,12 @@ from .measure import Measurement
 
 SETTINGS = (
     "bundle", "precision", "backend", "preset", "threads", "width", "height", "frames",
-    "steps", "guidance_scale", "guidance_interval", "step_cache", "scheduler", "shift",
+    "steps", "guidance_scale", "guidance_rescale", "guidance_interval", "step_cache", "scheduler",
+    "shift", "shift_terminal", "sigmas",
 )  # fmt: skip
 """The facts that two runs must share to be set against each other."""
+LATER = {"guidance_rescale": 0.0, "shift_terminal": None, "sigmas": ""}
+"""What older files do not say."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Baseline:
 
 
 def _key(facts: dict[str, Any], stage: str) -> tuple[Any, ...]:
-    return (stage, *(facts[name] for name in SETTINGS))
+    said = {**LATER, **facts}
+    return (stage, *(said[name] for name in SETTINGS))
 
 
 def _moments(seconds: list[float]) -> tuple[float, float]:

@@ -62,7 +62,7 @@ class Setting:
 
 def environment(setting: Setting) -> dict[str, Any]:
     """The card by its driver, and the machine."""
-    return {"gpu": card(), **describe(), "packages": installed()}
+    return {**describe(), "gpu": card(), "packages": installed()}
 
 
 def backends(setting: Setting) -> dict[str, Any]:

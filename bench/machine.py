@@ -8,16 +8,18 @@ import subprocess
 from pathlib import Path
 
 from ..runtime.record import versions
+from .gpu_environment import card
 
 
 def describe() -> dict[str, str]:
-    """Processor, cores, memory, system, package versions, and the commit where there is one."""
+    """Processor, cores, memory, system, versions; GPU, driver and commit where there are any."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu_name(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{memory / 2**30:.0f} GB",
         "system": f"{platform.system()} {platform.machine()}",
+        **_gpu(),
         **versions(),
         "commit": _commit(),
     }
@@ -30,6 +32,11 @@ def _cpu_name() -> str:
         return platform.processor() or "unknown"
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, "unknown")
+
+
+def _gpu() -> dict[str, str]:
+    found = card()
+    return {} if found is None else {"gpu": found["name"], "driver": found["driver_version"]}
 
 
 def _commit() -> str:

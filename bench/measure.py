@@ -55,7 +55,7 @@ class Repeat:
         return Measurement(stage, seconds, scope, None if used is None else used / len(seconds))
 
     def given(self, stage: str, scope: str, seconds: Callable[[], float]) -> Measurement:
-        """Take times that the callable itself tells."""
+        """Take times that the callable itself tells, of a part of what it does: no energy."""
         for _ in range(self.warmup):
             seconds()
         return Measurement(stage, tuple(seconds() for _ in range(self.repetitions)), scope)

@@ -133,6 +133,11 @@ def interval(ends: tuple[float, float]) -> str:
     return "{:g}:{:g}".format(*ends)
 
 
+def listed(sigmas: Sequence[float] | None) -> str:
+    """Sigmas as a preset has them: 1/0.75/0.5; nothing where there are none."""
+    return "/".join(f"{sigma:g}" for sigma in sigmas or ())
+
+
 def csv_lines(table: Sequence[dict[str, Any]]) -> str:
     """Records with the same fields as CSV, headed by their names."""
     text = io.StringIO()

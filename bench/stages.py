@@ -18,13 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MutoscopeError
+from ..runtime.arithmetic import Prediction, arithmetic_on
 from ..runtime.clip import Clip
 from ..runtime.embeddings import encode
 from ..runtime.output import Output
 from ..runtime.pipeline import Pipeline
+from ..runtime.request import Request, settle
+from ..runtime.schedulers import get_scheduler
 from .measure import Measurement, Repeat
 
 PROMPT = "a red circle moves left to right"
+SCHEDULED = 30
+"""Steps of the schedule of which one is taken."""
 
 
 @dataclass
@@ -56,10 +61,33 @@ class Stages:
 
     def denoise_step(self) -> Measurement:
         """One step: denoiser under guidance, and scheduler; none is spared."""
-        options = {**self.options, "steps": self._steps_needed, "step_cache": None}
+        options = {**self._of_steps(self._steps_needed), "step_cache": None}
         stream = self.pipe.stream(PROMPT, **options)
         steps = iter(stream)
         return self.repeat("denoise step", "one step, guidance included", lambda: next(steps))
+
+    def guidance_and_scheduler(self) -> Measurement:
+        """What a step is beside the denoiser, from its second on: guidance, and latents moved."""
+        settings = settle(Request.of(PROMPT, self.options), self.pipe.bundle.manifest)
+        arithmetic = arithmetic_on(self.pipe.sessions.stream)
+        one, other, latents = (arithmetic.noise(i, settings.latent_shape) for i in range(3))
+        told = Prediction(one)
+        if settings.guided:
+            told = Prediction(one, other, settings.guidance_scale, settings.guidance_rescale)
+        scheduler = get_scheduler(settings.scheduler, settings.shift)
+        schedule = scheduler.schedule(SCHEDULED)
+
+        def step(index: int, *arrays: Any) -> tuple[Any, ...]:
+            weights = scheduler.coefficients(schedule, index, len(arrays) - 1)
+            moved = arithmetic.step(weights, arrays[0], told, arrays[1:])
+            arithmetic.wait()
+            return moved
+
+        first = step(0, latents)
+        scope = "two predictions" if settings.guided else "a prediction"
+        return self.repeat(
+            "guidance+scheduler", f"{scope} to the next latents", lambda: step(1, *first)
+        )
 
     def vae_first(self) -> Measurement:
         """Latents of the first frame to pixels."""
@@ -112,13 +140,17 @@ class Stages:
     def _steps_needed(self) -> int:
         return self.repeat.warmup + self.repeat.repetitions
 
+    def _of_steps(self, steps: int) -> dict[str, Any]:
+        """The request with so many steps, uniform where it has sigmas of its own."""
+        return {**self.options, "steps": steps, "sigmas": None}
+
     @cached_property
     def _clip(self) -> Clip:
         return self.pipe(PROMPT, **self.options)
 
     @cached_property
     def _denoised(self) -> NDArray[np.float32]:
-        stream = self.pipe.stream(PROMPT, **{**self.options, "steps": 1})
+        stream = self.pipe.stream(PROMPT, **self._of_steps(1))
         next(stream)
         return stream.latents
 
@@ -126,6 +158,7 @@ class Stages:
 STAGES: dict[str, Callable[[Stages], Measurement]] = {
     "text": Stages.text,
     "denoise step": Stages.denoise_step,
+    "guidance+scheduler": Stages.guidance_and_scheduler,
     "vae first frame": Stages.vae_first,
     "vae next frames": Stages.vae_next,
     "encode": Stages.encode,

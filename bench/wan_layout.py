@@ -25,6 +25,7 @@ class Layout:
 
 WAN_1_3B = Layout(heads=12, head_dim=128, layers=30, ffn_dim=8960, text_dim=4096)
 WAN_14B = Layout(heads=40, head_dim=128, layers=40, ffn_dim=13824, text_dim=4096)
+WAN_5B = Layout(heads=24, head_dim=128, layers=30, ffn_dim=14336, text_dim=4096)
 TINY = Layout(heads=2, head_dim=12, layers=2, ffn_dim=32, text_dim=16)
 
 

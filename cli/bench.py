@@ -70,8 +70,8 @@ def command(ctx: click.Context, /, *, quality: bool, form: str, **options: Any) 
     """Time the stages of a clip, or judge whole clips.
 
     Stages: warm-up, repetitions, mean ± standard deviation. Quality: one line for each combination.
-    Bundle, backend, scheduler, shift, steps and guidance may have several values, as in
-    --steps 4,30; for times also size, frames and threads.
+    Bundle, precision, backend, scheduler, shift, steps and guidance may have several values, as in
+    --steps 4,30; for times also size, frames and threads. Several precisions want a bundle each.
     """
     logging.getLogger("mutoscope").setLevel(logging.WARNING)
     for name in STAGES_ONLY if quality else QUALITY_ONLY:

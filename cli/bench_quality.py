@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ..engine.manifest import FULL_PRESET
 from ..engine.memory import peak_memory_mb
 from ..errors import MutoscopeError, UserError
 from .options import SWEPT, split
+from .sweep import combinations
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Judgement:
     overwrite: bool
     min_psnr: float | None
     max_adherence_loss: float | None
+
+
+OWN = (*SWEPT, "guidance_rescale", "sigmas")
+"""What settings have of their own; all else is the same for all clips, the reference's too."""
 
 
 def judge(judgement: Judgement, form: str, options: dict[str, Any]) -> None:
@@ -62,11 +66,10 @@ def judge(judgement: Judgement, form: str, options: dict[str, Any]) -> None:
 
 
 def _comparison(judgement: Judgement, options: dict[str, Any]) -> Comparison:
-    _, shared = split({**options, **dict.fromkeys(SWEPT)})
+    _, shared = split({**options, **dict.fromkeys(OWN)})
     seed = shared.pop("seed")
     task = Task(judgement.prompts, 0 if seed is None else seed, shared)
-    values = product(*(options[name] or (None,) for name in SWEPT))
-    settings = [_setting(options, dict(zip(SWEPT, chosen, strict=True))) for chosen in values]
+    settings = [_setting(options, chosen) for chosen in combinations(options, SWEPT)]
     reference = None
     if judgement.reference is not None:
         reference = replace(
@@ -82,7 +85,7 @@ def _comparison(judgement: Judgement, options: dict[str, Any]) -> Comparison:
 
 def _setting(options: dict[str, Any], chosen: dict[str, Any]) -> Setting:
     engine, request = split({**options, **chosen})
-    return Setting(**engine, options={name: request[name] for name in request if name in SWEPT})
+    return Setting(**engine, options={name: request[name] for name in request if name in OWN})
 
 
 def _gate(judgement: Judgement, comparison: Comparison) -> Gate:

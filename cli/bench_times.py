@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from .. import load
 from ..bench.baseline import SETTINGS, Baseline
 from ..bench.machine import describe
 from ..bench.measure import Measurement, Repeat
-from ..bench.report import FORMATS, Report, Run, interval
+from ..bench.report import FORMATS, Report, Run, interval, listed
 from ..bench.stages import PROMPT, STAGES, Stages, generate
 from ..engine.lora import Scale
 from ..errors import UserError, unknown
 from ..runtime.request import Request, settle
-from .options import TIMED, split
+from .options import TIMED, flag, split
+from .sweep import combinations
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def time_stages(timing: Timing, form: str, options: dict[str, Any]) -> None:
         UserError: options that cannot be; all combinations are looked at before any is measured.
     """
     names = _choose(timing.stages)
-    values = product(*(options[name] or (None,) for name in TIMED))
-    plans = [_plan(*split({**options, **dict(zip(TIMED, each, strict=True))})) for each in values]
+    plans = [_plan(*split({**options, **each})) for each in combinations(options, TIMED)]
     machine = describe()
     baseline = None if timing.compare is None else _baseline(timing.compare, plans, names)
     if baseline is not None and baseline.cpu != machine["cpu"]:
@@ -61,8 +60,9 @@ class _Plan:
 
 
 def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
-    shown = (
-        "width", "height", "frames", "steps", "guidance_scale", "step_cache", "scheduler", "shift",
+    named = (
+        "width", "height", "frames", "steps", "guidance_scale", "guidance_rescale", "step_cache",
+        "scheduler", "shift", "shift_terminal",
     )  # fmt: skip
     with load(**engine) as pipe:
         settings = settle(Request.of(PROMPT, _given(request)), pipe.bundle.manifest)
@@ -73,7 +73,8 @@ def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
             "preset": pipe.bundle.preset,
             "threads": engine["threads"] or "all",
             "guidance_interval": interval(settings.guidance_interval),
-            **{name: getattr(settings, name) for name in shown},
+            **{name: getattr(settings, name) for name in named},
+            "sigmas": listed(settings.sigmas),
         }
     return _Plan(engine, request, facts)
 
@@ -115,17 +116,6 @@ def _choose(chosen: str | None) -> list[str]:
 
 def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     """The same request, as arguments of `mutoscope generate`."""
-    flags = {
-        "guidance_scale": "guidance",
-        "guidance_scale_2": "guidance-2",
-        "int8_attention": "int8-attention",
-        "negative_prompt": "negative",
-        "sequential_guidance": "sequential-guidance",
-        "step_cache": "step-cache",
-        "text_backend": "text-backend",
-        "vae_tile": "vae-tile",
-        "weight_budget": "weight-budget",
-    }
     values = {**engine, **request}
     loras = values.pop("loras")
     if values.get("weight_budget") is not None:
@@ -133,10 +123,10 @@ def arguments_of(engine: dict[str, Any], request: dict[str, Any]) -> list[str]:
     width, height = values.pop("width"), values.pop("height")
     guided = values.pop("guidance_interval", None)
     values["size"] = width and f"{width}x{height}"
-    given = [(flags.get(name, name), value) for name, value in values.items() if value is not None]
+    given = [(flag(name), value) for name, value in values.items() if value is not None]
     if guided is not None:
-        given.append(("guidance-interval", interval(guided)))
-    given += [("lora", each) for path, scale in loras.items() for each in _scaled(path, scale)]
+        given.append(("--guidance-interval", interval(guided)))
+    given += [("--lora", each) for path, scale in loras.items() for each in _scaled(path, scale)]
     return [part for name, value in given for part in _argument(name, value)]
 
 
@@ -149,5 +139,7 @@ def _scaled(path: str, scale: Scale) -> list[str]:
 
 def _argument(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
-        return [f"--{name}"] if value else []
-    return [f"--{name}", str(value)]
+        return [name] if value else []
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return [name, str(value)]

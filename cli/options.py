@@ -121,6 +121,11 @@ REQUEST = [
         help="That of the second denoiser, of bundles with two; by default the same.",
     ),
     _option(
+        "--guidance-rescale",
+        type=float,
+        help="How far guided predictions get the spread of those under the prompt alone, 0 to 1.",
+    ),
+    _option(
         "--guidance-interval",
         type=Interval(),
         help="The share of the steps that is guided, e.g. 0:0.6; by default 0:1.",
@@ -145,6 +150,12 @@ REQUEST = [
         type=float,
         metavar="SIGMA",
         help="Euler's last sigma before 0, e.g. 0.4 for denoisers of four steps.",
+    ),
+    _option(
+        "--sigmas",
+        type=Several(float),
+        metavar="SIGMA,...",
+        help="Euler's own before the shift, one a step, e.g. 1,0.75,0.5,0.25.",
     ),
     _option(
         "--vae-tile",
@@ -193,7 +204,7 @@ ENGINE = [
 ]
 
 SWEPT = (
-    "bundle", "backend", "preset", "scheduler", "shift", "shift_terminal", "steps",
+    "bundle", "precision", "backend", "preset", "scheduler", "shift", "shift_terminal", "steps",
     "guidance_scale", "guidance_interval", "step_cache",
 )  # fmt: skip
 """What a sweep can take several values of; the first changes slowest."""
@@ -201,6 +212,17 @@ SWEPT = (
 
 TIMED = (*SWEPT, "size", "frames", "threads")
 """What a sweep of times can take several values of."""
+
+
+RENAMED = {
+    "guidance_scale": "guidance", "guidance_scale_2": "guidance-2", "negative_prompt": "negative",
+}  # fmt: skip
+"""Options whose flags are not their names in Python."""
+
+
+def flag(option: str) -> str:
+    """The flag of an option, by its name in Python."""
+    return f"--{RENAMED.get(option, option).replace('_', '-')}"
 
 
 def request_options(function: Function) -> Function:
@@ -233,6 +255,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "steps",
         "guidance_scale",
         "guidance_scale_2",
+        "guidance_rescale",
         "guidance_interval",
         "sequential_guidance",
         "step_cache",
@@ -241,6 +264,7 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "scheduler",
         "shift",
         "shift_terminal",
+        "sigmas",
         "vae_tile",
         "image",
     )

@@ -20,7 +20,7 @@ from .plan_report import Report
 
 ANY_PROMPT = "any"
 ANY_IMAGE = np.zeros((1, 1, 3), np.uint8)
-"""For a bundle that makes clips from an image alone."""
+"""For a clip that is to begin with one, and for a bundle that makes no others."""
 
 
 @click.command(epilog="Example: mutoscope plan ./wan-1.3b --size 832x480 --frames 81 --vram 12GB")
@@ -28,6 +28,7 @@ ANY_IMAGE = np.zeros((1, 1, 3), np.uint8)
 @click.option("--preset", metavar="NAME", help="As of generate.")
 @click.option("--size", type=Size(), help="Width and height in pixels, e.g. 832x480.")
 @click.option("--frames", type=int, help="How many; 4n+1.")
+@click.option("--image", "from_image", is_flag=True, help="The clip begins with an image.")
 @click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--guidance", "guidance_scale", type=float, help="Guidance scale; 1 switches it off.")
 @click.option("--vae-tile", type=int, metavar="PIXELS", help="Side of the tiles of the VAE.")
@@ -39,6 +40,7 @@ def command(
     *,
     preset: str | None,
     size: tuple[int, int] | None,
+    from_image: bool,
     ram: int | None,
     vram: int | None,
     as_json: bool,
@@ -52,7 +54,7 @@ def command(
     runs = ONNXRUNTIME if vram is None else TENSORRT
     opened = choose_preset(Bundle.open(bundle), preset, runs)
     width, height = size or (None, None)
-    image = ANY_IMAGE if opened.manifest.denoiser.image == "channels" else None
+    image = ANY_IMAGE if from_image or opened.manifest.denoiser.image == "channels" else None
     request = Request(prompt=ANY_PROMPT, image=image, width=width, height=height, **options)
     machine = Machine(ram or HostArithmetic().memory, vram)
     plan = make_plan(opened, settle(request, opened.manifest), machine)

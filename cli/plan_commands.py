@@ -8,9 +8,7 @@ from typing import Any
 from ..engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER
 from ..runtime.conditioning import graphs_for_image
 from ..runtime.plan import ONNXRUNTIME, TENSORRT, Placement, Plan
-
-FLAGS = {"guidance_scale": "guidance"}
-"""Of options, where it is not their name in Python."""
+from .options import flag
 
 
 def arguments(options: Mapping[str, Any]) -> list[str]:
@@ -19,7 +17,7 @@ def arguments(options: Mapping[str, Any]) -> list[str]:
     for option, value in options.items():
         if value is None:
             continue
-        found.append(f"--{FLAGS.get(option, option).replace('_', '-')}")
+        found.append(flag(option))
         if option == "weight_budget":
             found.append(f"{value >> 20}MB")
         elif value is not True:

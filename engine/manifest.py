@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -99,13 +100,29 @@ class TextSpec(_Record, frozen=True, kw_only=True):
     embedding_dim: Count
 
 
-class SchedulerSpec(_Record, frozen=True, kw_only=True):
-    """The sampler the checkpoint was published with; the settings are diffusers'."""
+Sigma = Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+def _check_falling(sigmas: tuple[float, ...]) -> None:
+    if any(following >= one for one, following in pairwise(sigmas)):
+        raise ValueError("sigmas must fall, each below the one before")
+
+
+class SchedulerSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The sampler the checkpoint was published with; the settings are diffusers'.
+
+    `sigmas` are Euler's before the shift, where a preset has its own.
+    """
 
     name: Name
     shift: Annotated[float, msgspec.Meta(ge=0.01, le=1000)]
     shift_terminal: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    sigmas: tuple[Sigma, ...] = ()
     train_timesteps: Count = 1000
+
+    def __post_init__(self) -> None:
+        """Check the sigmas; msgspec makes its own error of a ValueError."""
+        _check_falling(self.sigmas)
 
 
 class DenoiserSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -172,12 +189,20 @@ class PresetSpec(_Record, frozen=True, kw_only=True, omit_defaults=True):
         steps: by default as the bundle's.
         guidance_scale: likewise.
         shift_terminal: Euler's last sigma before 0; likewise.
+        sigmas: Euler's own, before the shift; likewise.
     """
 
     loras: dict[Name, Annotated[float, msgspec.Meta(ge=-100, le=100)]] = {}
     steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     shift_terminal: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    sigmas: tuple[Sigma, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check what depends on each other; msgspec makes its own error of a ValueError."""
+        _check_falling(self.sigmas)
+        if self.sigmas and (self.shift_terminal is not None or self.steps is not None):
+            raise ValueError("sigmas say how many steps there are and where they end, alone")
 
 
 class Limits(_Record, frozen=True, kw_only=True):

@@ -73,5 +73,8 @@ def _with(bundle: Bundle, name: str) -> Bundle:
         )
     if spec.shift_terminal is not None:
         scheduler = msgspec.structs.replace(scheduler, shift_terminal=spec.shift_terminal)
+    if spec.sigmas:
+        scheduler = msgspec.structs.replace(scheduler, name="euler", sigmas=spec.sigmas)
+        defaults = msgspec.structs.replace(defaults, steps=len(spec.sigmas))
     changed = msgspec.structs.replace(manifest, defaults=defaults, scheduler=scheduler)
     return Bundle(bundle.path, changed, bundle.sha256, preset=name)

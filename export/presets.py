@@ -55,6 +55,8 @@ def check_fit(folder: Path, manifest: Manifest, loras: Mapping[str, Path]) -> No
 def read_presets(texts: Sequence[str], loras: Sequence[str]) -> dict[str, PresetSpec]:
     """Presets from texts, `fast:lora=four-steps:1,steps=4,guidance_scale=1,shift_terminal=0.4`.
 
+    Sigmas stand as `sigmas=1/0.75/0.5/0.25`.
+
     Args:
         texts: one for each; the first is what a request gets that does not say.
         loras: the names of those that are in the bundle.
@@ -74,7 +76,7 @@ def read_presets(texts: Sequence[str], loras: Sequence[str]) -> dict[str, Preset
 
 
 def _preset(text: str, rest: str, loras: Sequence[str]) -> PresetSpec:
-    values: dict[str, str] = {}
+    values: dict[str, str | list[str]] = {}
     scales: dict[str, str] = {}
     known = ["lora", *(key for key in PresetSpec.__struct_fields__ if key != "loras")]
     for part in rest.split(","):
@@ -91,7 +93,7 @@ def _preset(text: str, rest: str, loras: Sequence[str]) -> PresetSpec:
                 )
             scales[lora + SUFFIX] = scale or "1"
         else:
-            values[key] = value
+            values[key] = value.split("/") if key == "sigmas" else value
     try:
         return msgspec.convert({**values, "loras": scales}, PresetSpec, strict=False)
     except msgspec.ValidationError as error:

@@ -38,12 +38,14 @@ class Prediction(Generic[A]):
         conditional: the velocity under the prompt.
         unconditional: the one it is guided away from; `None` takes `conditional` as it is.
         scale: the guidance scale.
+        rescale: how far the guided velocity gets the spread of the conditional one, 0 to 1.
         foretold: told from earlier ones, without the denoiser.
     """
 
     conditional: A
     unconditional: A | None = None
     scale: float = 1.0
+    rescale: float = 0.0
     foretold: bool = False
 
 
@@ -165,8 +167,15 @@ class HostArithmetic:
         history: Sequence[Array],
     ) -> tuple[Array, ...]:
         """New arrays."""
-        one, other, scale = prediction.conditional, prediction.unconditional, prediction.scale
-        return guided_step(coefficients, latents, one, other, scale, history=history)
+        return guided_step(
+            coefficients,
+            latents,
+            prediction.conditional,
+            prediction.unconditional,
+            prediction.scale,
+            prediction.rescale,
+            history,
+        )
 
     def relative_l1(self, current: Array, previous: Array) -> np.float32:
         """NumPy's."""

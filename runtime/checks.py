@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from ..errors import UserError
 
@@ -54,6 +57,24 @@ def interval(name: str, value: Any, least: float, most: float) -> tuple[float, f
     if start > stop:
         raise UserError(f"{name} must begin before it ends, not at {start:g} and {stop:g}")
     return start, stop
+
+
+def falling(name: str, value: Any, most: float, *, count: int) -> tuple[float, ...]:
+    """At most `count` numbers above 0, the first at most `most`, each below the one before.
+
+    Raises:
+        UserError: no such numbers.
+    """
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
+        raise UserError(f"{name} must be numbers, e.g. (1, 0.75, 0.5, 0.25), not {_shown(value)}")
+    if len(value) > count:
+        raise UserError(f"{name} are {len(value):,}; at most {count:,} are taken")
+    given = tuple(number(name, each, 0, most, open_below=True) for each in value)
+    for one, following in pairwise(given):
+        if following >= one:
+            raise UserError(f"{name} must fall, {following:g} comes after {one:g}")
+    return given
 
 
 def multiple(name: str, value: Any, step: int, most: int) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..engine import Tensor
 from ..engine.session import on_stream
 from ..kernels.device import DeviceArray, Stream
-from ..kernels.ops import BLOCKS, Ops
+from ..kernels.ops import BLOCKS, MOMENTS, Ops
 from .arithmetic import Array, Pixels, Prediction
 from .device_pictures import pictures
 from .tiles import Span
@@ -79,7 +79,7 @@ class DeviceArithmetic:
         prediction: Prediction[DeviceArray],
         history: Sequence[DeviceArray],
     ) -> tuple[DeviceArray, ...]:
-        """One kernel; new arrays."""
+        """One kernel, or three where guidance is rescaled; new arrays."""
         if isinstance(coefficients, np.ndarray):
             coefficients = self.stream.upload(coefficients.astype(np.float32))
         outputs = tuple(self._empty(latents.shape) for _ in range(coefficients.shape[0]))
@@ -90,9 +90,21 @@ class DeviceArithmetic:
             outputs,
             unconditional=prediction.unconditional,
             scale=prediction.scale,
+            factors=self._rescale_factors(prediction),
             history=history,
         )
         return outputs
+
+    def _rescale_factors(self, prediction: Prediction[DeviceArray]) -> DeviceArray | None:
+        one, other = prediction.conditional, prediction.unconditional
+        if other is None or not prediction.rescale:
+            return None
+        batch = one.shape[0]
+        partials, factors = self._empty((batch, MOMENTS, BLOCKS)), self._empty((batch,))
+        self._ops.rescale_factors(
+            one, other, prediction.scale, prediction.rescale, partials, factors
+        )
+        return factors
 
     def relative_l1(self, current: DeviceArray, previous: DeviceArray) -> np.float32:
         """Two kernels; waits for their one number."""

@@ -30,6 +30,7 @@ class GuidedDenoiser(Generic[A]):
         negative: likewise; `None` runs without guidance, one prediction a step.
         batched: both predictions in one run, at twice the memory.
         conditioning: what is known of the clip.
+        rescale: how far guided predictions get the spread of the conditional ones, 0 to 1.
     """
 
     expert: Callable[[np.float32], Expert]
@@ -38,6 +39,7 @@ class GuidedDenoiser(Generic[A]):
     negative: A | None
     batched: bool
     conditioning: Conditioning[A] = field(default_factory=Conditioning)
+    rescale: float = 0.0
 
     def __call__(self, latents: A, timestep: np.float32) -> Prediction[A]:
         """Of latents (1, channels, frames, height, width)."""
@@ -56,9 +58,9 @@ class GuidedDenoiser(Generic[A]):
         untold = {**feeds, PROMPT: self.negative}
         if self.batched:
             both = _predict(expert.session, self._batch(told, untold))
-            return Prediction(*self.arithmetic.halves(both), expert.scale)
+            return Prediction(*self.arithmetic.halves(both), expert.scale, self.rescale)
         conditional, unconditional = (_predict(expert.session, each) for each in (told, untold))
-        return Prediction(conditional, unconditional, expert.scale)
+        return Prediction(conditional, unconditional, expert.scale, self.rescale)
 
     def _batch(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         return {name: self.arithmetic.stack(one[name], other[name]) for name in one}

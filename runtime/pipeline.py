@@ -152,6 +152,7 @@ class Pipeline(Closing):
             settings.shift,
             self.bundle.manifest.scheduler.train_timesteps,
             settings.shift_terminal,
+            settings.sigmas,
         )
         schedule = scheduler.schedule(settings.steps)
         guided = schedule.within(settings.guidance_interval)
@@ -165,7 +166,9 @@ class Pipeline(Closing):
         batched = not settings.sequential_guidance and fits_batched(
             self.bundle.manifest, settings.latent_shape, arithmetic.memory
         )
-        predict = GuidedDenoiser(experts, arithmetic, positive, negative, batched, given)
+        predict = GuidedDenoiser(
+            experts, arithmetic, positive, negative, batched, given, settings.guidance_rescale
+        )
 
         if settings.latents is None:
             latents = arithmetic.noise(settings.seed, settings.latent_shape)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from .tiles import OVERLAP
 
 MAX_PROMPT = 100_000
 MAX_SEED = 2**64 - 1
+MAX_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class Request:
         guidance_scale: of classifier-free guidance; 1 or less switches it off.
         guidance_scale_2: that of the second denoiser, for a bundle with two; if only
             `guidance_scale` is given, it is the same.
+        guidance_rescale: how far guided predictions get the spread of those under the prompt
+            alone, 0 to 1: less glaring at high scales (Lin et al., 2023). By default 0.
         guidance_interval: the first guided step and the one after the last, as shares of all steps;
             by default (0, 1): all are guided.
         sequential_guidance: the two predictions of a guided step are made one after the other, in
@@ -51,6 +55,8 @@ class Request:
         shift: of the flow-matching sigmas; a larger one spends more steps on high noise.
         shift_terminal: Euler's last sigma before 0, to which the others are stretched; for
             denoisers of few steps.
+        sigmas: Euler's noise levels before the shift, at most 1 and falling, without the last 0; as
+            many steps are made. For denoisers that were distilled for certain ones.
         vae_tile: the side in pixels of the tiles that frames are decoded in; less memory for large
             ones. By default 0: whole frames.
         latents: initial noise, float32 (1, channels, latent frames, latent height, latent width);
@@ -71,6 +77,7 @@ class Request:
     steps: int | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] | None = None
     sequential_guidance: bool | None = None
     step_cache: float | None = None
@@ -78,6 +85,7 @@ class Request:
     scheduler: str | None = None
     shift: float | None = None
     shift_terminal: float | None = None
+    sigmas: Sequence[float] | None = None
     vae_tile: int | None = None
     latents: Given | None = None
     image: str | os.PathLike[str] | Given | None = None
@@ -102,7 +110,7 @@ class Settings:
 
     The attributes are those of `Request`, the image cut to the frame's size, and `latent_shape`:
     (1, channels, frames, height, width). `guidance_scale_2` is `None` where there is one denoiser,
-    `shift_terminal` where sigmas are not stretched.
+    `shift_terminal` where sigmas are not stretched, `sigmas` where they are uniform.
     """
 
     prompt: str
@@ -114,6 +122,7 @@ class Settings:
     steps: int
     guidance_scale: float
     guidance_scale_2: float | None
+    guidance_rescale: float
     guidance_interval: tuple[float, float]
     sequential_guidance: bool
     step_cache: float
@@ -121,6 +130,7 @@ class Settings:
     scheduler: str
     shift: float
     shift_terminal: float | None
+    sigmas: tuple[float, ...] | None
     vae_tile: int
     latents: Tensor | None
     image: Image | None
@@ -143,7 +153,7 @@ class Settings:
         arrays = {"latents", "latent_shape", "image"}
         names = [field.name for field in dataclasses.fields(self) if field.name not in arrays]
         settings = {name: getattr(self, name) for name in names}
-        for name in ("guidance_scale_2", "shift_terminal"):
+        for name in ("guidance_scale_2", "shift_terminal", "sigmas"):
             if settings[name] is None:
                 del settings[name]
         if self.image is not None:
@@ -169,6 +179,7 @@ def settle(request: Request, manifest: Manifest, find_stream: FindStream = on_th
     asked = {**_defaults(manifest), **given}
     guidance = checks.number("guidance_scale", asked["guidance_scale"], 0, 100)
     scheduler = _scheduler(asked["scheduler"])
+    sigmas = _sigmas(request, manifest, scheduler)
     width, height, frames = check_size(manifest, asked["width"], asked["height"], asked["frames"])
     shape = latent_shape(manifest, width, height, frames)
     return Settings(
@@ -178,16 +189,18 @@ def settle(request: Request, manifest: Manifest, find_stream: FindStream = on_th
         height=height,
         frames=frames,
         fps=checks.number("fps", asked["fps"], 0, 240, open_below=True),
-        steps=checks.integer("steps", asked["steps"], 1, 1000),
+        steps=len(sigmas) if sigmas else _steps(asked["steps"]),
         guidance_scale=guidance,
         guidance_scale_2=_second_guidance(request, manifest, guidance),
+        guidance_rescale=checks.number("guidance_rescale", asked["guidance_rescale"], 0, 1),
         guidance_interval=checks.interval("guidance_interval", asked["guidance_interval"], 0, 1),
         sequential_guidance=checks.truth("sequential_guidance", asked["sequential_guidance"]),
         step_cache=checks.number("step_cache", asked["step_cache"], 0, 10),
         seed=checks.integer("seed", asked["seed"], 0, MAX_SEED),
         scheduler=scheduler,
         shift=checks.number("shift", asked["shift"], 0.01, 1000),
-        shift_terminal=_terminal(request, manifest, scheduler),
+        shift_terminal=None if sigmas else _terminal(request, manifest, scheduler),
+        sigmas=sigmas,
         vae_tile=_tile(asked["vae_tile"], manifest),
         latents=_latents(request.latents, shape, find_stream),
         image=_image(request.image, manifest, (width, height), find_stream),
@@ -228,6 +241,7 @@ def _defaults(manifest: Manifest) -> dict[str, Any]:
         **{name: getattr(default, name) for name in default.__struct_fields__},
         "scheduler": manifest.scheduler.name,
         "shift": manifest.scheduler.shift,
+        "guidance_rescale": 0.0,
         "guidance_interval": (0.0, 1.0),
         "sequential_guidance": False,
         "step_cache": 0.0,
@@ -256,6 +270,30 @@ def _terminal(request: Request, manifest: Manifest, scheduler: str) -> float | N
     if given is not None:
         raise UserError(f"shift_terminal is for the scheduler euler, not for {scheduler}")
     return None
+
+
+def _steps(value: Any) -> int:
+    return checks.integer("steps", value, 1, MAX_STEPS)
+
+
+def _sigmas(request: Request, manifest: Manifest, scheduler: str) -> tuple[float, ...] | None:
+    """As given; or the bundle's, unless something else is said of the steps."""
+    if request.sigmas is None:
+        theirs = manifest.scheduler.sigmas
+        if scheduler != "euler" or not theirs or request.shift_terminal is not None:
+            return None
+        fitting = request.steps is None or _steps(request.steps) == len(theirs)
+        return theirs if fitting else None
+    given = checks.falling("sigmas", request.sigmas, 1, count=MAX_STEPS)
+    if scheduler != "euler":
+        raise UserError(f"sigmas are for the scheduler euler, not for {scheduler}")
+    if request.shift_terminal is not None:
+        raise UserError("give sigmas, which say where they end, or shift_terminal, not both")
+    if request.steps is not None:
+        steps = _steps(request.steps)
+        if steps != len(given):
+            raise UserError(f"there are {len(given)} sigmas, and steps is {steps}: leave steps out")
+    return given
 
 
 def _scheduler(name: Any) -> str:

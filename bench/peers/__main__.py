@@ -20,6 +20,7 @@ import click
 from ...engine.folders import write_whole
 from ...engine.memory import peak_memory_mb
 from ...errors import MissingExtraError, unknown
+from ...runtime.arithmetic import HostArithmetic
 from ..gpu_environment import installed
 from ..machine import describe
 from ..suite import Figures, apart, attempt, summary, work_folder
@@ -28,8 +29,8 @@ from .report import as_markdown
 PART_SECONDS = 3600
 RESULTS, TABLE = "peers.json", "peers.md"
 PACKAGES = ("torch", "diffusers", "transformers", "openvino", "nncf")
-MEMORY = 16 << 30
-"""Bytes that a part may hold: an engine that wants more fails, and the machine lives on."""
+SPARE = 2 << 30
+"""Bytes that parts leave of the machine's memory, free or not: an engine that wants more fails."""
 LATENT = 8
 """Pixels on a side that the VAE makes of one."""
 
@@ -107,7 +108,9 @@ def _machine(options: dict[str, Any]) -> Figures:
 def _here(name: str, work: Path, options: dict[str, Any]) -> Figures:
     from .setting import Setting
 
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    memory = HostArithmetic().memory
+    allowed = max(memory // 2, memory - SPARE)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
     result = attempt(lambda: _parts()[name](Setting(work, **options)))
     return {**result, "peak_memory_gb": round(peak_memory_mb() / 1024, 1)}
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...engine.memory import return_free_memory
 from ..suite import Figures, attempt
 
 Array = NDArray[Any]
@@ -101,7 +102,7 @@ def contest(
         opened = engine.opener()
         output = opened.run()
         first = time.perf_counter() - began
-        opened.rest()
+        _rest(opened)
         if engine is engines[0]:
             reference.append(output)
         compared = compare(output, reference[0]) if reference else {}
@@ -131,8 +132,14 @@ def _take_turn(engine: Opened) -> Figures:
     began = time.perf_counter()
     engine.run()
     spent = time.perf_counter() - began
-    engine.rest()
+    _rest(engine)
     return {"seconds": round(spent, 6)}
+
+
+def _rest(engine: Opened) -> None:
+    """Leave the memory to the next engine."""
+    engine.rest()
+    return_free_memory()
 
 
 def _with_ratios(figures: Mapping[str, Figures]) -> dict[str, Figures]:

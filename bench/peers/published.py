@@ -1,7 +1,7 @@
 """Checkpoints in the configurations that Wan was published in, where none can be fetched.
 
     python -m mutoscope.bench.peers.published wan2.1-t2v-1.3b out/checkpoint
-    python -m mutoscope.bench.peers.published wan2.1-t2v-14b out/checkpoint --sparse
+    python -m mutoscope.bench.peers.published wan2.2-ti2v-5b out/checkpoint --sparse
 
 Weights are random numbers, or zeros that take no room on the disk. They are written tensor by
 tensor in shards, as diffusers and transformers do, so that no model is ever in memory.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,80 @@ import torch
 
 from ...errors import UserError, unknown
 from ..gpu_loop import embedded_checkpoint
-from ..wan_layout import UMT5_XXL, WAN_1_3B, WAN_14B, Layout, TextLayout
+from ..wan_layout import UMT5_XXL, WAN_1_3B, WAN_5B, WAN_14B, Layout, TextLayout
 from .wan_checkpoint import copy_but
 
-LAYOUTS: Mapping[str, Layout] = {"wan2.1-t2v-1.3b": WAN_1_3B, "wan2.1-t2v-14b": WAN_14B}
 SHARD = 5 * 10**9
 """Bytes of the largest shard, as diffusers' and transformers' `save_pretrained` has it."""
 
 SMALL = 9 << 10
 """Half precision's exponent of numbers between a 64th and a 32nd."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a checkpoint consists of.
+
+    Attributes:
+        layout: of the transformer.
+        transformer: what else differs from a `WanTransformer3DModel` that is not said anything.
+        vae: likewise from an `AutoencoderKLWan`.
+        image_encoder: a `CLIPVisionModel`'s settings; `None` where there is none.
+        index: what stands in `model_index.json` beside the models; with a `boundary_ratio` there
+            are two transformers.
+    """
+
+    layout: Layout
+    transformer: Mapping[str, Any] = field(default_factory=dict)
+    vae: Mapping[str, Any] = field(default_factory=dict)
+    image_encoder: Mapping[str, Any] | None = None
+    index: Mapping[str, Any] = field(default_factory=dict)
+
+
+IMAGE = {"in_channels": 36, "out_channels": 16}
+"""Of transformers that are given an image's latents and a mask beside the noise."""
+VAE_22 = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+    "latents_mean": [0.0] * 48,
+    "latents_std": [1.0] * 48,
+}
+"""Wan 2.2's, but for the statistics of its latents."""
+VIT_H = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+}
+PUBLISHED: Mapping[str, Published] = {
+    "wan2.1-t2v-1.3b": Published(WAN_1_3B),
+    "wan2.1-t2v-14b": Published(WAN_14B),
+    "wan2.1-i2v-14b": Published(
+        WAN_14B,
+        {**IMAGE, "image_dim": 1280, "added_kv_proj_dim": 5120},
+        image_encoder=VIT_H,
+        index={"_class_name": "WanImageToVideoPipeline"},
+    ),
+    "wan2.2-t2v-a14b": Published(WAN_14B, index={"boundary_ratio": 0.875}),
+    "wan2.2-i2v-a14b": Published(
+        WAN_14B, IMAGE, index={"_class_name": "WanImageToVideoPipeline", "boundary_ratio": 0.9}
+    ),
+    "wan2.2-ti2v-5b": Published(
+        WAN_5B,
+        {"in_channels": 48, "out_channels": 48},
+        VAE_22,
+        index={"expand_timesteps": True},
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -58,17 +123,14 @@ class Part:
         return {name: tuple(t.shape) for name, t in state.items() if name not in self.tied}
 
 
-def write(
-    folder: Path, layout: Layout, text: TextLayout, *, sparse: bool, vae_base: int = 96
-) -> None:
-    """Write a checkpoint in fp16; the tokenizer is the embedded model's.
+def write(folder: Path, published: Published, text: TextLayout, *, sparse: bool) -> None:
+    """Write a checkpoint in fp16; tokenizer and scheduler are the embedded model's.
 
     Args:
         folder: to write to; must not be there.
-        layout: of the transformer.
+        published: what it consists of.
         text: of the text encoder.
         sparse: zeros that take no room on the disk, not random numbers.
-        vae_base: the width that the VAE's are multiples of.
 
     Raises:
         UserError: the folder is there already.
@@ -76,17 +138,48 @@ def write(
     if folder.exists():
         raise UserError(f"{folder} is there already; remove it or choose another folder")
     copy_but(folder, embedded_checkpoint(), "transformer", "text_encoder", "vae")
-    for part in _parts(layout, text, vae_base):
+    models: dict[str, Any] = {}
+    for part in _parts(published, text):
         target = folder / part.folder
         target.mkdir()
         part.save_config(target)
         _write_shards(target, part, sparse=sparse)
+        models[part.folder] = [type(part.model).__module__.split(".")[0], type(part.model).__name__]
+    if published.image_encoder is not None:
+        models["image_processor"] = _save_image_processor(folder / "image_processor", published)
+    path = folder / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **models, **published.index}))
 
 
-def _parts(layout: Layout, text: TextLayout, vae_base: int) -> Iterator[Part]:
+def _save_image_processor(folder: Path, published: Published) -> list[str]:
+    from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    assert published.image_encoder is not None
+    side = published.image_encoder["image_size"]
+    settings = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": OPENAI_CLIP_MEAN,
+        "image_std": OPENAI_CLIP_STD,
+    }
+    folder.mkdir()
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return ["transformers", "CLIPImageProcessor"]
+
+
+def _parts(published: Published, text: TextLayout) -> Iterator[Part]:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from transformers import UMT5Config, UMT5EncoderModel
+    from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
+    layout = published.layout
     with torch.device("meta"):
         denoiser = WanTransformer3DModel(
             num_attention_heads=layout.heads,
@@ -94,10 +187,17 @@ def _parts(layout: Layout, text: TextLayout, vae_base: int) -> Iterator[Part]:
             num_layers=layout.layers,
             ffn_dim=layout.ffn_dim,
             text_dim=layout.text_dim,
+            **published.transformer,
         )
         encoder = UMT5EncoderModel(UMT5Config(**asdict(text), feed_forward_proj="gated-gelu"))
-        vae = AutoencoderKLWan(base_dim=vae_base)
-    yield Part("transformer", "diffusion_pytorch_model", denoiser, denoiser.save_config)
+        vae = AutoencoderKLWan(**published.vae)
+    second = ["transformer_2"] if "boundary_ratio" in published.index else []
+    for name in ["transformer", *second]:
+        yield Part(name, "diffusion_pytorch_model", denoiser, denoiser.save_config)
+    if published.image_encoder is not None:
+        with torch.device("meta"):
+            clip = CLIPVisionModel(CLIPVisionConfig(**published.image_encoder))
+        yield Part("image_encoder", "model", clip, clip.config.save_pretrained)
     tied = frozenset({"encoder.embed_tokens.weight"})
     yield Part("text_encoder", "model", encoder, encoder.config.save_pretrained, tied)
     yield Part("vae", "diffusion_pytorch_model", vae, vae.save_config)
@@ -164,11 +264,11 @@ def _bytes(shapes: Mapping[str, tuple[int, ...]]) -> int:
 )
 def main(layout: str, out: Path, *, sparse: bool, text_layers: int) -> None:
     """Write a checkpoint of LAYOUT to the new folder OUT."""
-    if layout not in LAYOUTS:
-        raise click.UsageError(unknown("layout", layout, LAYOUTS))
+    if layout not in PUBLISHED:
+        raise click.UsageError(unknown("layout", layout, PUBLISHED))
     text = replace(UMT5_XXL, num_layers=text_layers)
     try:
-        write(out, LAYOUTS[layout], text, sparse=sparse)
+        write(out, PUBLISHED[layout], text, sparse=sparse)
     except UserError as error:
         raise click.UsageError(str(error)) from None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adherence import Adherence, Score, aggregate
-from ..report import interval
+from ..report import interval, listed
 from .similarity import Similarity, together, worst
 
 
@@ -59,15 +59,23 @@ class Quality:
         s = self.settings
         return (
             f"{self.bundle} {self.precision} on {self.backend}, {self.preset}, {s['scheduler']}, "
-            f"{s['steps']} steps, guidance {s['guidance_scale']:g} "
+            f"{s['steps']} steps, guidance {self.guidance} "
             f"in {interval(s['guidance_interval'])}, "
             f"step cache {s['step_cache']:g}, shift {self.shift}"
         )
 
     @property
+    def guidance(self) -> str:
+        """The guidance scale, and by how much it is rescaled: "4 rescaled by 0.7"."""
+        scale, rescale = self.settings["guidance_scale"], self.settings["guidance_rescale"]
+        return f"{scale:g} rescaled by {rescale:g}" if rescale else f"{scale:g}"
+
+    @property
     def shift(self) -> str:
-        """The shift of the sigmas, and where they end if they are stretched: "3 to 0.4"."""
+        """The shift of the sigmas, where they end if they are stretched ("3 to 0.4"), or which."""
         shift, terminal = self.settings["shift"], self.settings["shift_terminal"]
+        if self.settings["sigmas"] is not None:
+            return f"{shift:g} of {listed(self.settings['sigmas'])}"
         return f"{shift:g}" if terminal is None else f"{shift:g} to {terminal:g}"
 
     @property

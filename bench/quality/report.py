@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ..adherence.score import ATTRIBUTES
-from ..report import NONE, csv_lines, facts_line, interval
+from ..report import NONE, csv_lines, facts_line, interval, listed
 from .record import ClipQuality, Quality, Report
 from .similarity import Similarity
 
@@ -65,6 +65,7 @@ def _row(found: Quality, *, is_reference: bool) -> dict[str, Any]:
         "preset": found.preset,
         **found.settings,
         "guidance_interval": interval(found.settings["guidance_interval"]),
+        "sigmas": listed(found.settings["sigmas"]),
         "loop_seconds": round(found.loop_seconds, 6),
         "seconds": round(found.seconds, 6),
         **_figures("", found.similarity),
@@ -98,7 +99,7 @@ def _cells(found: Quality, asked: tuple[str, ...]) -> tuple[str, ...]:
     s, alike, worst = found.settings, found.similarity, found.worst
     cells = [
         found.bundle, found.precision, found.backend, found.preset, s["scheduler"], f"{s['steps']}",
-        f"{s['guidance_scale']:g}", interval(s["guidance_interval"]), f"{s['step_cache']:g}",
+        found.guidance, interval(s["guidance_interval"]), f"{s['step_cache']:g}",
         found.shift, f"{found.loop_seconds:.3f}", f"{found.seconds:.3f}",
     ]  # fmt: skip
     if alike and worst:

@@ -16,8 +16,8 @@ from .record import ClipQuality, Quality
 
 REFERENCE_STEPS = 30
 REPORTED = (
-    "scheduler", "steps", "guidance_scale", "guidance_interval", "step_cache", "shift",
-    "shift_terminal",
+    "scheduler", "steps", "guidance_scale", "guidance_rescale", "guidance_interval", "step_cache",
+    "shift", "shift_terminal", "sigmas",
 )  # fmt: skip
 NOISE = ("width", "height", "frames", "latent_shape")
 """What settings have to share if their clips come from the same noise."""

@@ -12,7 +12,7 @@ from functools import cache, cached_property, partial
 
 from ...engine import Bundle
 from ...engine.lora import memory
-from ...engine.manifest import DENOISERS
+from ...engine.manifest import DENOISERS, TEXT_ENCODER
 from ...engine.planner import Needs, in_precision, needs
 from ...engine.presets import preset_loras
 from ..request import Settings
@@ -115,7 +115,7 @@ class Plan:
         """What other precisions would take, where the bundle is not quantized."""
         return {
             precision: [
-                place(self._in(precision), self.machine, name)
+                place(self._in(precision, name), self.machine, name)
                 for name in self._backends
                 if name in changed
             ]
@@ -130,12 +130,18 @@ class Plan:
     def _backends(self) -> tuple[str, ...]:
         return backends(self.stages.manifest, self.machine)
 
-    def _in(self, precision: str) -> Stages:
-        """The stages in another precision; the text encoder's weights are quantized for the CPU."""
-        stages = self.stages
+    def _in(self, precision: str, backend: str) -> Stages:
+        """The stages in another precision, as `quantize` makes it for a backend.
+
+        The text encoder's weights are quantized for the CPU alone.
+        """
+        stages, kept = self.stages, backend == TENSORRT and precision != "fp16"
 
         def tell(name: str, axes: Mapping[str, int], runs: int) -> Needs:
-            return in_precision(stages.tell(name, axes, runs), name, precision)
+            needed = stages.tell(name, axes, runs)
+            if kept and name == TEXT_ENCODER:
+                return needed
+            return in_precision(needed, name, precision)
 
         return replace(stages, tell=tell)
 

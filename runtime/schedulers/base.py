@@ -81,11 +81,11 @@ class Scheduler(ABC):
         """
 
 
-def shifted(sigmas: NDArray[np.float64], shift: float) -> NDArray[np.float64]:
+def shifted(sigmas: NDArray[np.floating], shift: float) -> NDArray[np.floating]:
     """Sigmas moved towards high noise; a shift of 1 changes nothing. Source: Esser et al., 2024."""
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
 
-def with_zero(sigmas: NDArray[np.float64]) -> Array:
+def with_zero(sigmas: NDArray[np.floating]) -> Array:
     """The sigmas as float32, and a last one of 0."""
     return np.append(sigmas, 0.0).astype(np.float32)

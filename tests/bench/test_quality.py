@@ -71,6 +71,8 @@ def quality(bundle: str, *found: tuple[float, float] | None, right: int = 3) -> 
         "step_cache": 0.2,
         "shift": 3.0,
         "shift_terminal": None,
+        "guidance_rescale": 0.0,
+        "sigmas": None,
     }
     return Quality(bundle, "fp32", "null", "full", settings, clips)
 

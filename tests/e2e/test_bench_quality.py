@@ -73,6 +73,14 @@ def test_a_lora_is_compared_with_the_bundle_alone(run: Run) -> None:
     assert 0 < outlined["psnr"] < 60
 
 
+def test_what_is_asked_of_steps_and_guidance_is_not_the_references(run: Run) -> None:
+    given = "--preset", "full", "--sigmas", "1,0.5", "--guidance-rescale", 0.7
+    reference, other = json.loads(run(*QUALITY, *given, "-o", "json").out)["quality"]
+    assert (reference["steps"], reference["sigmas"], reference["guidance_rescale"]) == (30, "", 0)
+    assert (other["steps"], other["sigmas"], other["guidance_rescale"]) == (2, "1/0.5", 0.7)
+    assert "4 rescaled by 0.7" in run(*QUALITY, *given).out
+
+
 def test_bounds(run: Run, folder: Path) -> None:
     """The table is printed all the same; then one line, and exit code 1."""
     cheap = [*QUALITY, "--steps", 1, "--reference", EMBEDDED]

@@ -122,6 +122,22 @@ def test_loras_of_the_command_line(given: Any, scales: Any) -> None:
         assert by_file(tuple(given)) == scales
 
 
+def test_bench_asks_for_the_same_steps() -> None:
+    request = {"width": None, "height": None, "sigmas": (1.0, 0.5), "shift_terminal": 0.4}
+    assert arguments_of({"loras": {}}, request) == [
+        "--sigmas", "1.0,0.5", "--shift-terminal", "0.4",
+    ]  # fmt: skip
+
+
+def test_bench_of_given_sigmas_and_rescaled_guidance(run: Run) -> None:
+    stages = "denoise step,guidance+scheduler,vae first frame,cold start"
+    given = ["--sigmas", "1,0.5", "--preset", "full", "--guidance-rescale", 0.7]
+    quick = ["bench", "--frames", 5, "--warmup", 0, "--repetitions", 1, "--stages", stages]
+    (found,) = json.loads(run(*quick, *given, "-o", "json").out)["runs"]
+    assert (found["sigmas"], found["steps"], found["guidance_rescale"]) == ("1/0.5", 2, 0.7)
+    assert len(found["measurements"]) == 4
+
+
 def test_bench_asks_for_the_same_memory() -> None:
     engine = {"loras": {}, "weight_budget": 3 << 30}
     request = {"width": None, "height": None, "sequential_guidance": True}
@@ -147,7 +163,8 @@ def test_inspect_what_is_neither(run: Run, folder: Path, path: str, told: str) -
 
 BENCH = ["bench", "--steps", 1, "--frames", 5, "--warmup", 0, "--repetitions", 2]
 STAGES = [
-    "text", "denoise step", "vae first frame", "vae next frames", "encode", "clip", "cold start",
+    "text", "denoise step", "guidance+scheduler", "vae first frame", "vae next frames", "encode",
+    "clip", "cold start",
 ]  # fmt: skip
 
 

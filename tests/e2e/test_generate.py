@@ -103,6 +103,17 @@ def test_schedulers(run: Run, scheduler: str) -> None:
     assert json.loads(record)["settings"]["scheduler"] == scheduler
 
 
+def test_rescaled_guidance_changes_guided_clips_alone() -> None:
+    small = {"width": 32, "height": 32, "frames": 1, "steps": 2, "seed": 3}
+    with mutoscope.load(preset="full") as pipe:
+        for scale, same in ((8.0, False), (1.0, True)):
+            plain, rescaled = (
+                pipe(PROMPT, guidance_scale=scale, guidance_rescale=rescale, **small).frames
+                for rescale in (0.0, 1.0)
+            )
+            assert np.array_equal(plain, rescaled) == same
+
+
 def test_every_option(run: Run, folder: Path) -> None:
     done = run(
         "generate", PROMPT, "-o", "out.mp4", "--size", "96x64", "--frames", 5, "--fps", 8,
@@ -110,7 +121,7 @@ def test_every_option(run: Run, folder: Path) -> None:
         "--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--encoder", "software",
         "--quality", 90, "--preview", "preview.png", "--json",
         "--guidance-interval", "0:0.5", "--step-cache", 0.1, "--vae-tile", 64,
-        "--sequential-guidance",
+        "--sequential-guidance", "--guidance-rescale", 0.7,
     )  # fmt: skip
     settings = json.loads(done.out)["settings"]
     del settings["seed"]
@@ -118,7 +129,7 @@ def test_every_option(run: Run, folder: Path) -> None:
         "prompt": PROMPT, "negative_prompt": "blue", "width": 96, "height": 64, "frames": 5,
         "fps": 8.0, "steps": 2, "guidance_scale": 3.0, "scheduler": "unipc", "shift": 5.0,
         "guidance_interval": [0, 0.5], "step_cache": 0.1, "vae_tile": 64,
-        "sequential_guidance": True,
+        "sequential_guidance": True, "guidance_rescale": 0.7,
     }  # fmt: skip
     clip = probe(folder / "out.mp4")
     assert (clip.width, clip.height, clip.frames, clip.fps) == (96, 64, 5, 8)

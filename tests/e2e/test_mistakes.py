@@ -186,3 +186,15 @@ def test_undecodable_prompt(run: Run, folder: Path) -> None:
     assert done.code == 0
     record = json.loads((folder / "clip.mp4.json").read_text())
     assert record["settings"]["prompt"] == "a red ? circle"
+
+
+def test_more_than_the_memory_holds(folder: Path) -> None:
+    """Latents of 1.4 GB, where a process may have one."""
+    generate = [sys.executable, "-P", "-m", "mutoscope", "generate", PROMPT, "--steps", "1"]
+    command = ["prlimit", f"--data={1 << 30}", *generate, "--size", "4096x4096", "--frames", "321"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        "mutoscope: error: this machine's memory does not suffice; close other programs"
+    )
+    assert not list(folder.iterdir())

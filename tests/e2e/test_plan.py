@@ -129,7 +129,7 @@ def test_engines_that_take_loras_are_built_for_it(run: Run) -> None:
 
 
 def test_the_command_of_a_cpu_keeps_within_its_memory(run: Run, folder: Path) -> None:
-    size = ["--size", "192x192", "--frames", "5", "--steps", "1", "--preset", "full"]
+    size = ["--size", "192x192", "--frames", "5", "--steps", "1"]
     plenty = json.loads(run("plan", EMBEDDED, *size, "--json").out)
     memory = plenty["ram_mb"] * 0.8
     told = json.loads(run("plan", EMBEDDED, *size, "--ram", f"{memory:.0f}MB", "--json").out)
@@ -182,6 +182,14 @@ def test_a_bundle_that_wants_an_image_is_planned_with_one(
 ) -> None:
     done = run("plan", channel_bundle_folder)
     assert done.error.endswith("is no ONNX file; export the bundle again")
+
+
+def test_a_clip_that_begins_with_an_image_takes_its_encoder(run: Run) -> None:
+    told, plain = (run("plan", EMBEDDED, *flag) for flag in (["--image"], []))
+    assert "vae_encoder_first" in told.out
+    assert " --image IMAGE " in told.out.splitlines()[-1]
+    assert "encoder_first" not in plain.out
+    assert "--image" not in plain.out
 
 
 def test_what_fits_nowhere_is_refused(run: Run) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import mutoscope
+import numpy as np
 import pytest
 from mutoscope.engine import Bundle
 from mutoscope.engine.bundle import describe_files
@@ -41,6 +43,34 @@ def test_what_it_says_is_what_a_request_gets(bundle_folder: Path) -> None:
     asked = Request.of("a red circle", {"steps": 7, "guidance_scale": 3})
     settings = settle(asked, choose_preset(bundle, "few", "null").manifest)
     assert (settings.steps, settings.guidance_scale, settings.shift_terminal) == (7, 3, 0.4)
+
+
+def test_its_sigmas_are_the_steps_of_a_request_that_says_nothing_of_them(
+    bundle_folder: Path,
+) -> None:
+    bundle = with_presets(bundle_folder, own=PresetSpec(sigmas=(1, 0.5)))
+    manifest = choose_preset(bundle, "own", "null").manifest
+
+    def settled(**options: Any) -> tuple[Any, ...]:
+        found = settle(Request.of("a red circle", options), manifest)
+        return found.steps, found.sigmas, found.shift_terminal
+
+    assert settled() == (2, (1, 0.5), None)
+    assert settled(sigmas=[0.9]) == settled(sigmas=np.array([0.9])) == (1, (0.9,), None)
+    assert settled(steps=5) == (5, None, None)
+    assert settled(steps=2) == (2, (1, 0.5), None)
+    assert settled(shift_terminal=0.3) == (2, None, 0.3)
+    assert settled(scheduler="unipc") == (2, None, None)
+
+
+def test_its_sigmas_are_eulers(bundle_folder: Path) -> None:
+    """A bundle of another scheduler gets that one with them."""
+    bundle = with_presets(bundle_folder, own=PresetSpec(sigmas=(1, 0.5)))
+    scheduler = msgspec.structs.replace(bundle.manifest.scheduler, name="unipc")
+    write_manifest(bundle_folder, msgspec.structs.replace(bundle.manifest, scheduler=scheduler))
+    chosen = choose_preset(Bundle.open(bundle_folder), "own", "null").manifest
+    settings = settle(Request.of("a red circle", {}), chosen)
+    assert (settings.scheduler, settings.sigmas) == ("euler", (1, 0.5))
 
 
 def test_what_it_does_not_say_stays(bundle_folder: Path) -> None:

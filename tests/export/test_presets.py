@@ -18,13 +18,15 @@ def test_read() -> None:
     texts = [
         "fast:lora=four-steps,steps=4,guidance_scale=1,shift_terminal=0.4",
         "drawn:lora=outlines:0.5,lora=four-steps:-1",
+        "own:sigmas=1/0.75/0.5",
     ]
     found = read_presets(texts, ["four-steps", "outlines"])
     fast = PresetSpec(
         loras={"four-steps.safetensors": 1}, steps=4, guidance_scale=1, shift_terminal=0.4
     )
     drawn = PresetSpec(loras={"outlines.safetensors": 0.5, "four-steps.safetensors": -1})
-    assert list(found.items()) == [("fast", fast), ("drawn", drawn)]
+    own = PresetSpec(sigmas=(1, 0.75, 0.5))
+    assert list(found.items()) == [("fast", fast), ("drawn", drawn), ("own", own)]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,9 @@ def test_read() -> None:
         (":steps=4", "--preset :steps=4: NAME:KEY=VALUE,… is needed"),
         ("fast:steps", "--preset fast:steps: NAME:KEY=VALUE,… is needed"),
         ("fast:step=4", "--preset fast:step=4: unknown setting 'step'; did you mean 'steps'?"),
+        ("fast:sigmas=0.5/0.75", "--preset fast:sigmas=0.5/0.75: sigmas must fall, each below "),
+        ("fast:sigmas=1/2", "--preset fast:sigmas=1/2: Expected `float` <= 1.0"),
+        ("fast:sigmas=1/0.5,steps=2", "--preset fast:sigmas=1/0.5,steps=2: sigmas say how many "),
         ("fast:steps=0", "--preset fast:steps=0: Expected `int` >= 1"),
         ("fast:steps=four", "--preset fast:steps=four: Expected `int | null`, got `str`"),
         ("fast:lora=four", "--preset fast:lora=four: the bundle has no LoRA 'four'; add it with "),

@@ -12,6 +12,7 @@ import mutoscope
 import numpy as np
 import pytest
 from mutoscope import cli
+from mutoscope.bench.gpu_loop import embedded_checkpoint
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
@@ -269,6 +270,20 @@ def test_tensorrt_builds_every_graph(kind: str, exported: Bundle, tmp_path: Path
             assert record.layers["fp16"] >= 5
         else:
             assert "fp16" not in record.layers
+
+
+def test_the_embedded_denoiser_in_fp16_is_an_engine_in_fp16(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="building engines needs the rtx extra")
+    options = Options(precision="fp16", graphs=("denoiser",))
+    export_bundle(embedded_checkpoint(), tmp_path / "bundle", options)
+    bundle = Bundle.open(tmp_path / "bundle")
+    spec = describe(TENSORRT_RTX, bundle, "denoiser", [LatentSize(5, 12, 12)], ["sm_86"])
+    record = build_engine(EngineStore(tmp_path), bundle, spec, None, lambda *_: None).record
+    layers = bundle.manifest.denoiser.layers
+    assert record.layers["fp16"] >= 10 * layers
+    assert record.layers["fp16"] > 2 * record.layers["fp32"]
+    parameters = 4.54e6
+    assert record.weights_mb == pytest.approx(2 * parameters / 1e6, rel=0.1)
 
 
 def export_denoiser(checkpoint: Path, target: Path, *more: str) -> int:

@@ -87,6 +87,18 @@ def test_schedules_stretched_to_a_terminal_sigma_are_equal_bit_for_bit(
     assert ours.sigmas[-2] == np.float32(terminal)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])
+@pytest.mark.parametrize("sigmas", [(1.0, 0.75, 0.5, 0.25), (0.9,), (1.0, 0.757, 0.522)])
+def test_schedules_of_given_sigmas_are_equal_bit_for_bit(
+    shift: float, sigmas: tuple[float, ...]
+) -> None:
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    theirs.set_timesteps(sigmas=list(sigmas))
+    ours = get_scheduler("euler", shift, sigmas=sigmas).schedule(len(sigmas))
+    assert np.array_equal(ours.sigmas, theirs.sigmas.numpy())
+    assert np.array_equal(ours.timesteps, theirs.timesteps.numpy())
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shift", [1.0, 3.0, 5.0, 12.0])
 @pytest.mark.parametrize("steps", [1, 2, 3, 8, 14, 15, 30])

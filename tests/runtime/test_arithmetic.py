@@ -66,11 +66,16 @@ def test_channels_side_by_side(device: Any, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("known", [0, 3])
-def test_a_step(device: Any, shape: tuple[int, ...], guided: bool, known: int) -> None:
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_a_step(
+    device: Any, shape: tuple[int, ...], guided: bool, known: int, rescale: float
+) -> None:
     latents, one, other, *past = (random(*shape, seed=i) for i in range(3 + known))
     weights = np.random.default_rng(9).normal(size=(1 + known, 2 + known))
-    wanted = HOST.step(weights, latents, Prediction(one, other if guided else None, 4.3), past)
-    prediction = Prediction(device.array(one), device.array(other) if guided else None, 4.3)
+    told = Prediction(one, other if guided else None, 4.3, rescale)
+    wanted = HOST.step(weights, latents, told, past)
+    there_too = device.array(other) if guided else None
+    prediction = Prediction(device.array(one), there_too, 4.3, rescale)
     there = [device.array(p) for p in past]
     given = device.array(latents)
     got = device.step(weights, given, prediction, there)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,14 @@ def test_guided(batched: bool, batches: list[int]) -> None:
     assert prediction.conditional.shape == prediction.unconditional.shape == (1, 4, 1, 2, 2)
     assert prediction.scale == 4
     assert denoiser.batches == batches
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_rescaled(batched: bool) -> None:
+    predict, _ = guided(batched=batched)
+    latents = np.ones((1, 4, 1, 2, 2), np.float32)
+    assert predict(latents, np.float32(10)).rescale == 0
+    assert replace(predict, rescale=0.7)(latents, np.float32(10)).rescale == 0.7
 
 
 @pytest.mark.parametrize(

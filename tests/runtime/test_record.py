@@ -6,6 +6,30 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
+
+FREE = """
+from mutoscope.engine.memory import return_free_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4 / 1024
+bytearray(30 << 20)  # freed: from now on what is smaller comes from the heap
+blocks = [bytearray(1 << 20) for _ in range(200)]
+last = bytearray(1 << 20)  # so that the heap cannot shrink by itself
+held = resident()
+del blocks
+kept = resident()
+return_free_memory()
+print(held - kept, held - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries free in other ways")
+def test_free_memory_is_returned() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FREE], capture_output=True, text=True, check=True
+    )
+    before, after = map(float, done.stdout.split())
+    assert before < 50 < 150 < after
 
 
 def test_peak_memory_is_this_process_own() -> None:

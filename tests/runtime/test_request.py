@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from msgspec import structs
@@ -42,6 +42,7 @@ def test_defaults(bundle: Bundle) -> None:
         "fps": 12,
         "steps": 3,
         "guidance_scale": 4,
+        "guidance_rescale": 0,
         "guidance_interval": (0, 1),
         "sequential_guidance": False,
         "step_cache": 0,
@@ -96,6 +97,7 @@ def test_given_values_win(bundle: Bundle) -> None:
         ({"fps": float("nan")}, "fps must be above 0 and at most 240, not nan"),
         ({"guidance_scale": -1}, "guidance_scale must be 0 or more and at most 100, not -1"),
         ({"guidance_scale": "4"}, "guidance_scale must be a number, not '4'"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale must be 0 or more and at most 1, not 1.5"),
         ({"guidance_interval": 0.5}, "guidance_interval must be two numbers, not 0.5"),
         ({"guidance_interval": (0, 1.5)}, "guidance_interval must be 0 or more and at most 1, not"),
         ({"guidance_interval": (1, 0)}, "guidance_interval must begin before it ends, not at 1 an"),
@@ -112,6 +114,14 @@ def test_given_values_win(bundle: Bundle) -> None:
             {"scheduler": "unipc", "shift_terminal": 0.4},
             "shift_terminal is for the scheduler euler, not for unipc",
         ),
+        ({"sigmas": 0.5}, "sigmas must be numbers, e.g. (1, 0.75, 0.5, 0.25), not 0.5"),
+        ({"sigmas": ()}, "sigmas must be numbers, e.g. (1, 0.75, 0.5, 0.25), not ()"),
+        ({"sigmas": [1] * 1001}, "sigmas are 1,001; at most 1,000 are taken"),
+        ({"sigmas": (1, 0)}, "sigmas must be above 0 and at most 1, not 0"),
+        ({"sigmas": (0.5, 0.5)}, "sigmas must fall, 0.5 comes after 0.5"),
+        ({"sigmas": (1,), "steps": 2}, "there are 1 sigmas, and steps is 2: leave steps out"),
+        ({"sigmas": (1,), "shift_terminal": 0.4}, "give sigmas, which say where they end, or shi"),
+        ({"sigmas": (1,), "scheduler": "unipc"}, "sigmas are for the scheduler euler, not for uni"),
         ({"shift_terminal": 1}, "shift_terminal must be 0.001 or more and at most 0.999, not 1"),
         ({"scheduler": ["euler"]}, "scheduler must be text, not ['euler']"),
         ({"step": 4}, "unknown option 'step'; did you mean 'steps'? (known: fps, frames, guid"),
@@ -144,6 +154,7 @@ options = st.dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # what is drawn is small: a busy machine
 @given(options=options)
 def test_random_requests_settle_or_say_why(bundle_manifest: Any, options: dict[str, Any]) -> None:
     prompt = options.pop("prompt", "a red circle")

@@ -218,6 +218,16 @@ def test_estimates_are_of_other_precisions(bundle_manifest: Manifest) -> None:
     assert [each.vram for each in halved] == [4 * GB + GB // 2]
 
 
+def test_quantized_for_a_gpu_the_text_encoder_on_the_cpu_is_as_it_was(
+    bundle_manifest: Manifest,
+) -> None:
+    found = plan(bundle_manifest, told(text=30), Machine(256 * GB, 24 * GB))
+    gpu, cpu = found.estimates["int8"]
+    assert gpu.options["text_backend"] == ONNXRUNTIME
+    assert gpu.ram == found.placements[TENSORRT].ram
+    assert cpu.ram < found.placements[ONNXRUNTIME].ram
+
+
 def test_a_bundle_quantized_for_the_cpu_is_for_no_gpu(bundle_manifest: Manifest) -> None:
     quality = {
         "errors": {}, "step_errors": [0.0], "latent_errors": [0.0], "psnr": 100.0, "ssim": 1.0,
