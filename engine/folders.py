@@ -67,9 +67,8 @@ def _clear_up(target: Path) -> None:
         for left in target.parent.glob(f".{glob.escape(target.name)}.{RANDOM}{suffix}"):
             with suppress(OSError), _holding(left) as held:
                 if held:
-                    moved = left / target.name
-                    if suffix == OLD and moved.exists() and not target.exists():
-                        moved.rename(target)
+                    if suffix == OLD:
+                        _put_back(left, target)
                     shutil.rmtree(left)
 
 
@@ -109,12 +108,18 @@ def _replace(work: Path, target: Path) -> None:
         work.rename(target)
         return
     with _new_folder(target, OLD) as old:
-        target.rename(old / target.name)
         try:
+            target.rename(old / target.name)
             work.rename(target)
-        except OSError:
-            (old / target.name).rename(target)
-            raise
+        finally:
+            _put_back(old, target)
+
+
+def _put_back(old: Path, target: Path) -> None:
+    """Let what was moved away return to its place, if nothing new is there."""
+    moved = old / target.name
+    if moved.exists() and not target.exists():
+        moved.rename(target)
 
 
 def _sync(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from mutoscope.engine.manifest import (
     TextSpec,
     write_manifest,
 )
+from quiet import turn
 
 CHANNELS = 4
 WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square", "moves", "up"]
@@ -208,6 +210,12 @@ def bundle_manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure")
     parser.addoption("--gpu", action="store_true", help="kernels on an NVIDIA GPU too")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with turn(alone=item.get_closest_marker("quiet") is not None):
+        return (yield)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

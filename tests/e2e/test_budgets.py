@@ -14,7 +14,7 @@ from pathlib import Path
 import mutoscope
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.quiet]
 PROMPT = "a red circle moves left to right"
 TRIES = 8
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.quiet]
 PROMPT = "a red circle moves up"
 Start = Callable[..., "subprocess.Popen[str]"]
 SLOW = ["--size", "256x256", "--frames", 81, "--steps", 200]

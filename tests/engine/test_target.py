@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,30 @@ def test_a_failure_leaves_nothing_and_keeps_the_old_one(
         write_and_fail(target, failure)
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
     assert [p.name for p in target.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_interrupted_between_two_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """When the old one is out of its place and the new one not in, or just after."""
+    target = tmp_path / "bundle"
+    with whole_folder(target) as work:
+        (work / "old").write_text("old")
+    rename, renamed = Path.rename, []
+
+    def interrupted(self: Path, other: Path) -> Path:
+        moved = rename(self, other)
+        renamed.append(other)
+        if len(renamed) == after:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with suppress(KeyboardInterrupt), whole_folder(target) as work:
+        (work / "new").write_text("new")
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+    assert [p.name for p in target.iterdir()] == ["old" if after == 1 else "new"]
 
 
 WRITE_AND_WAIT = """

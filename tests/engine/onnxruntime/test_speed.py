@@ -22,6 +22,7 @@ pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 if not native_operators.usable():
     pytest.skip("this CPU has no AVX-512 BF16, or there is no compiler", allow_module_level=True)
 
+pytestmark = pytest.mark.quiet
 OpenNode = Callable[..., Callable[[], list[NDArray[Any]]]]
 ROUNDS = 7
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -211,8 +212,9 @@ def test_exception_leaves_nothing(
 def test_ctrl_c_ends_within_a_second(tmp_path: Path, name: str, frames: int) -> None:
     """While frames come, and while the file is being finished, which for a GIF takes longest."""
     code = """
-import sys
+import signal, sys
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 from mutoscope.runtime.video import EncoderThread, open_writer
 frames = int(sys.argv[2])
 noise = np.random.default_rng(0).integers(0, 256, (8, 240, 416, 3), np.uint8)
@@ -224,13 +226,16 @@ with EncoderThread(open_writer(sys.argv[1], **settings)) as encoder:
             print("going", flush=True)
 """
     command = [sys.executable, "-P", "-c", code, f"{tmp_path}/{name}", str(frames)]
-    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert job.stdout is not None
-    assert job.stdout.readline() == "going\n"
-    assert len(names(tmp_path)) == 1
-    job.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, errors = job.communicate(timeout=20)
-    assert time.monotonic() - start < 1
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as job:
+        try:
+            assert job.stdout is not None
+            assert job.stdout.readline() == "going\n"
+            assert len(names(tmp_path)) == 1
+            job.send_signal(signal.SIGINT)
+            start = time.monotonic()
+            _, errors = job.communicate(timeout=20)
+            assert time.monotonic() - start < 1
+        finally:
+            job.kill()
     assert errors.endswith("KeyboardInterrupt\n")
     assert names(tmp_path) == []
