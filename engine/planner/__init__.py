@@ -11,11 +11,12 @@ from collections.abc import Mapping
 
 from ...errors import MutoscopeError
 from ..backends.onnxruntime.blocked import fits_blocks
-from ..backends.onnxruntime.convolution import convolve_in_blocks, fits_convolutions, in_bf16
+from ..backends.onnxruntime.convolution import fits_convolutions, in_bf16
 from ..backends.onnxruntime.native_operators import usable
 from ..backends.onnxruntime.padding import BIAS
 from ..backends.onnxruntime.products import multiply_in_bf16, multiply_rest
 from ..backends.onnxruntime.rewrite import rewrite
+from ..backends.onnxruntime.vae import rewrite_vae
 from ..bundle import Bundle
 from ..manifest import DENOISERS, PROMPT, VAES
 from ..onnx_file import FLOAT8, OnnxFile
@@ -79,7 +80,7 @@ def _parts(bundle: Bundle, name: str) -> list[OnnxGraph]:
     else:
         wide = name in VAES and fits_convolutions(file, bundle.graph(name).precision)
         if can and wide:
-            convolve_in_blocks(file, bf16=in_bf16(bundle))
+            rewrite_vae(file, bf16=in_bf16(bundle))
         models = [file.model]
     for model in models if can else ():
         multiply_in_bf16(model)

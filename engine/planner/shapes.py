@@ -129,7 +129,7 @@ def _conv_in_blocks(node: Node, given: Inputs) -> list[Value]:
     size = (height * scale, width * scale)
     if len(first) == 2:
         return [Value((first[0], outputs, *size), source.code)]
-    before = need(given[3]).shape[2] if len(given) > 3 else 0
+    before = need(given[3]).shape[2] if len(given) > 3 and given[3] else 0
     frames = first[2] + before - weight.shape[1] + 1
     kept = (*first[:2], node.attributes["kept"], height, width)
     return [Value((first[0], outputs, frames, *size), source.code), Value(kept, source.code)]
@@ -172,8 +172,8 @@ COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And
 ELEMENTWISE = {*COMPUTED, *COMPARISONS, "Pow", "Max", "Min", "Mod"}
 SAME = {
     "Abs", "Clip", "Cos", "Erf", "Exp", "Gelu", "Identity", "LayerNormalization", "Log", "Neg",
-    "RMSNormalization", "Reciprocal", "Relu", "RotaryEmbedding", "Sigmoid", "Sin", "Softmax",
-    "Sqrt", "Tanh",
+    "RMSNormalization", "Reciprocal", "Relu", "RmsNormSilu", "RotaryEmbedding", "Sigmoid", "Sin",
+    "Softmax", "Sqrt", "Tanh",
 }  # fmt: skip
 RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, _broadcast),

@@ -1,9 +1,9 @@
 """Convolutions of a wide VAE by our own operator, which computes them without laying them out.
 
 `BlockedConvolution` (`native/custom_op.cpp`) takes the frames of the run before beside the new ones
-and keeps the last for the next run, and it doubles rows and columns as it reads: what are four
-nodes, with gigabytes between them, is one. Its products are in fp32, or in bf16 where the bundle's
-denoiser is in int8.
+and keeps the last for the next run, doubles rows and columns as it reads, and adds as it writes:
+what are five nodes, with gigabytes between them, is one. Its products are in fp32, or in bf16 where
+the bundle's denoiser is in int8.
 """
 
 from __future__ import annotations
@@ -177,11 +177,25 @@ def _doubles(file: OnnxFile, node: Any) -> bool:
     return scales == [1, 1, 2, 2] and modes == ["nearest", "floor", "asymmetric"]
 
 
+def _sum(wiring: Wiring, node: Any) -> tuple[Any, str] | None:
+    """The sum that a convolution goes into alone, and what of its shape is added there."""
+    total = wiring.taker(node.output[0], "Add")
+    if total is None or wiring.is_replaced(total):
+        return None
+    first, second = total.input
+    other = second if first == node.output[0] else first
+    alike = other != node.output[0] and any(wiring.giver(other, op) for op in ("Add", "Conv"))
+    return (total, other) if alike else None
+
+
 def _replace(wiring: Wiring, node: Any, source: _Source, weights: str, *, bf16: bool) -> None:
-    inputs = [source.name, weights, node.input[2], *filter(None, [source.earlier])]
+    last, added = _sum(wiring, node) or (node, "")
+    inputs = [source.name, weights, node.input[2], source.earlier, added]
+    while not inputs[-1]:
+        inputs.pop()
     settings = {"bf16": int(bf16), "scale": source.scale, "kept": source.kept}
-    made = wiring.new(OPERATOR, inputs, node.output[0], DOMAIN, **settings)
+    made = wiring.new(OPERATOR, inputs, last.output[0], DOMAIN, **settings)
     made.output.extend(filter(None, [source.later]))
-    wiring.replace(node, [made])
-    for other in source.replaced:
+    for other in (node, *source.replaced):
         wiring.replace(other, [])
+    wiring.replace(last, [made])

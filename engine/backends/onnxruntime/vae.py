@@ -6,8 +6,9 @@ from ...bundle import Bundle
 from ...lora import Merged
 from ...onnx_file import OnnxFile
 from ...open import EngineOptions
-from .convolution import OPERATOR, convolve_in_blocks, fits_convolutions, in_bf16, pack
-from .native_operators import own_operators
+from .convolution import convolve_in_blocks, fits_convolutions, in_bf16, pack
+from .native_operators import own_kernels, own_operators
+from .norms import normalize_at_once
 from .session import OnnxRuntimeSession, open_checked, package
 
 
@@ -30,10 +31,16 @@ def open_vae(
     operators = own_operators() if fits_convolutions(file, interface.precision) else None
     if operators is not None:
         half = in_bf16(bundle) if bf16 is None else bf16
-        packed = convolve_in_blocks(file, bf16=half)
+        packed = rewrite_vae(file, bf16=half)
         weights = {new: pack(file.read(stored), bf16=half) for new, stored in packed.items()}
         content = Merged(file.serialize(), weights)
     native = open_checked(bundle, name, options, interface, content, operators=operators)
     session = OnnxRuntimeSession(name, interface, native)
-    session.kernels = () if operators is None else (OPERATOR,)
+    session.kernels = own_kernels(file.model)
     return session
+
+
+def rewrite_vae(file: OnnxFile, *, bf16: bool) -> dict[str, str]:
+    """Put our own operators into a graph, as `convolve_in_blocks` does."""
+    normalize_at_once(file)
+    return convolve_in_blocks(file, bf16=bf16)

@@ -72,6 +72,10 @@ class Wiring:
         """Put others into the place of a node."""
         self._replaced[node.output[0]] = list(nodes)
 
+    def is_replaced(self, node: Any) -> bool:
+        """Whether others were put into its place."""
+        return node.output[0] in self._replaced
+
     def finish(self) -> None:
         """Write the nodes back, but for those that nothing needs any more."""
         graph = self._model.graph

@@ -37,21 +37,25 @@ def operators(
 
 @pytest.fixture
 def open_node(operators: Path) -> OpenNode:
-    """Opens a graph of one operator, of ours or of ONNX Runtime's, on two threads."""
+    """Opens a graph of one operator, of ours or of ONNX Runtime's, on two threads.
+
+    Inputs that are `None` are left out.
+    """
     ort = pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 
     def opened(
         op: str,
-        feeds: Mapping[str, NDArray[Any]],
+        inputs: Mapping[str, NDArray[Any] | None],
         outputs: Sequence[str],
         domain: str = "mutoscope",
         **attributes: float | Sequence[int],
     ) -> Callable[[], list[NDArray[Any]]]:
+        feeds = {name: array for name, array in inputs.items() if array is not None}
         model = message_class("Model", MESSAGES)()
         for name, version in {"": 23, "com.microsoft": 1, "mutoscope": 1}.items():
             model.opset_import.add(domain=name, version=version)
         node = model.graph.node.add(op_type=op, domain=domain, name="node")
-        node.input.extend(feeds)
+        node.input.extend(name if name in feeds else "" for name in inputs)
         node.output.extend(outputs)
         for name, value in attributes.items():
             if isinstance(value, int):
@@ -70,7 +74,7 @@ def open_node(operators: Path) -> OpenNode:
         settings.log_severity_level = 4
         settings.register_custom_ops_library(str(operators))
         session = ort.InferenceSession(b"\x08\x0a" + model.SerializeToString(), settings)  # IR 10
-        return lambda: list(session.run(list(outputs), dict(feeds)))
+        return lambda: list(session.run(list(outputs), feeds))
 
     return opened
 

@@ -85,13 +85,17 @@ def test_the_same_as_in_float64(
     x = in_half((clips, channels, frames, height, width), 1)
     earlier = in_half((clips, channels, before, height, width), 2)
     weights, bias = in_half((outputs, channels, depth, side, side), 3), in_half((outputs,), 4)
-    feeds = {"x": x, "weights": pack(weights, bf16=bf16), "bias": bias}
-    feeds |= {"earlier": earlier} if before else {}
+    feeds: dict[str, Any] = {"x": x, "weights": pack(weights, bf16=bf16), "bias": bias}
+    feeds["earlier"] = earlier if before else None
     settings = {"bf16": int(bf16), "scale": 1, "kept": 1}
     found, last = run_node("BlockedConvolution", feeds, ["y", "last"], **settings)
     whole = np.concatenate([earlier, x], axis=2)
     for clip in range(clips):
         assert error(found[clip], exact(whole[clip], weights, bias)) <= EXACT
+    np.testing.assert_array_equal(last, whole[:, :, -1:])
+    feeds["added"] = np.random.default_rng(5).standard_normal(found.shape, np.float32)
+    more, last = run_node("BlockedConvolution", feeds, ["y", "last"], **settings)
+    np.testing.assert_array_equal(more, found + feeds["added"])
     np.testing.assert_array_equal(last, whole[:, :, -1:])
 
 
@@ -128,6 +132,7 @@ def test_what_bf16_does_not_hold_is_rounded(run_node: RunNode) -> None:
         ({"earlier": (1, 4, 2, 5, 6)}, "earlier frames are of another size"),
         ({"x": (1, 4, 1, 5, 5), "earlier": (1, 4, 1, 5, 5)}, "not frames enough for the kernel"),
         ({"weights": (1, 3, 3, 1, 4, 8)}, "the kernel is no odd square"),
+        ({"added": (1, 8, 1, 5, 5)}, "what is added is of another size"),
     ],
 )
 def test_what_does_not_fit(
@@ -148,7 +153,7 @@ def test_what_does_not_fit(
 def test_a_vae_with_it(
     operators: Path, monkeypatch: pytest.MonkeyPatch, name: str, bf16: bool
 ) -> None:
-    """Every output, the caches too; and its gaps between convolutions are gone."""
+    """Every output, the caches too."""
     bundle, options = Bundle.open(EMBEDDED), EngineOptions(threads=2)
     interface = bundle.graph(name)
     rng = np.random.default_rng(0)
@@ -160,7 +165,7 @@ def test_a_vae_with_it(
     monkeypatch.setattr(vae, "own_operators", lambda: operators)
     whole = open_changed(bundle, name, options, interface, None)
     with whole, open_vae(bundle, name, options, bf16=bf16) as session:
-        assert session.kernels == ("BlockedConvolution",)
+        assert session.kernels == ("BlockedConvolution", "RmsNormSilu")
         wanted, found = whole.run(feeds), session.run(feeds)
     assert wanted.keys() == found.keys()
     for output, array in wanted.items():
@@ -171,7 +176,7 @@ def test_a_vae_with_it(
             assert not np.any(found[output])
 
 
-def test_frames_are_joined_and_pixels_doubled_within() -> None:
+def test_frames_are_joined_pixels_doubled_and_clips_added_within() -> None:
     file = OnnxFile(Bundle.open(EMBEDDED), "vae_decoder_next")
     before = Counter(node.op_type for node in file.model.graph.node)
     caches = sum(o.name.startswith("new_cache") for o in file.model.graph.output)
@@ -182,6 +187,7 @@ def test_frames_are_joined_and_pixels_doubled_within() -> None:
     assert sum(len(node.output) == 2 for node in made) == caches
     assert before["Conv"] - after["Conv"] == len(made)
     assert after["Resize"] == 0
+    assert before["Add"] - after["Add"] == sum(len(node.input) == 5 for node in made) == 8
     assert before["Concat"] - after["Concat"] == before["Slice"] - after["Slice"] == caches
 
 
@@ -199,6 +205,39 @@ def test_only_wide_ones_take_it_and_bf16_is_for_int8() -> None:
     graphs = {**graphs, "denoiser": denoiser}
     manifest = msgspec.structs.replace(bundle.manifest, graphs=graphs)
     assert in_bf16(Bundle(bundle.path, manifest, ""))
+
+
+def test_a_sum_of_two_convolutions_is_written_once() -> None:
+    """By one of them; the other goes into it."""
+    file = OnnxFile(Bundle.open(EMBEDDED), "vae_decoder_next")
+    (total, *_) = [node for node in file.model.graph.node if node.op_type == "Add"]
+    convolutions = [node for node in file.model.graph.node if node.op_type == "Conv"]
+    one = next(node for node in convolutions if node.output[0] in total.input)
+    other = file.model.graph.node.add()
+    other.CopyFrom(one)
+    other.output[0] = "other"
+    nodes = list(file.model.graph.node)
+    nodes.insert(nodes.index(one), nodes.pop())
+    file.model.graph.ClearField("node")
+    file.model.graph.node.extend(nodes)
+    (total, *_) = [node for node in file.model.graph.node if node.op_type == "Add"]
+    total.input[:] = [one.output[0], "other"]
+    wanted = total.output[0]
+    convolve_in_blocks(file, bf16=False)
+    made = [node for node in file.model.graph.node if node.op_type == "BlockedConvolution"]
+    (sums,) = [node for node in made if node.output[0] == wanted]
+    assert sums.input[-1] in {one.output[0], "other"}
+    assert {one.output[0], "other"} & {node.output[0] for node in made} == {sums.input[-1]}
+
+
+def test_weights_are_not_added_within() -> None:
+    """Nothing says that they have the size of a clip."""
+    file = OnnxFile(Bundle.open(EMBEDDED), "vae_decoder_next")
+    (total, *_) = [node for node in file.model.graph.node if node.op_type == "Add"]
+    total.input[1] = next(name for name, shape in file.shapes.items() if len(shape) == 1)
+    convolve_in_blocks(file, bf16=False)
+    left = [node.output[0] for node in file.model.graph.node if node.op_type == "Add"]
+    assert total.output[0] in left
 
 
 def test_rows_that_are_joined_are_no_frames() -> None:

@@ -184,9 +184,17 @@ class Work {
     Tile done;  // a copy, so that the sums stay in registers till now
     std::memcpy(&done, &sums, sizeof done);
     for (int i = 0; i < ROWS && o + i < c_.outputs; ++i)
-      for (int j = 0; j < VECTORS; ++j)
-        std::memcpy(c_.output + (o + i) * c_.output_channel + chunks[j].output, &done[i][j],
-                    chunks[j].count * sizeof(float));
+      for (int j = 0; j < VECTORS; ++j) put(done[i][j], (o + i) * c_.output_channel, chunks[j]);
+  }
+
+  void put(Floats sum, int64_t channel, const Chunk& chunk) const {
+    const int64_t at = channel + chunk.output, bytes = chunk.count * sizeof(float);
+    if (c_.added != nullptr) {
+      Floats added{};
+      std::memcpy(&added, c_.added + at, bytes);
+      sum += added;
+    }
+    std::memcpy(c_.output + at, &sum, bytes);
   }
 
   const Convolution& c_;

@@ -19,6 +19,7 @@ struct Convolution {
   int64_t input_channel, input_frame, output_channel, output_frame;  // steps from one to the next
   const uint32_t* weights;         // (outputs / 8, depth, side, side, words, 8)
   const float* bias;               // (outputs)
+  const float* added;              // to the output, which it lies like; or null
   float* output;
 };
 

@@ -7,6 +7,7 @@
 #include "attention.h"
 #include "call.h"
 #include "convolution.h"
+#include "norm.h"
 #include "ort.h"
 #include "product.h"
 
@@ -24,6 +25,12 @@ using ort::Operator;
 using ort::Status;
 using ort::Table;
 using ort::Value;
+
+int64_t elements(const std::vector<int64_t>& sizes) {
+  int64_t count = 1;
+  for (const int64_t size : sizes) count *= size;
+  return count;
+}
 
 // Attention over heads that lie side by side.
 //
@@ -73,15 +80,16 @@ class Attention {
 //
 // Inputs: (clips, channels, frames, height, width) or (frames, channels, height, width); weights as
 // 32-bit words (outputs / 8, depth, side, side, words, 8), a word two channels in bf16 or one in
-// fp32; a bias (outputs); and frames that go before those of a clip, or nothing. Outputs: the
-// result, and the last frames of those that went in, for the next call.
+// fp32; a bias (outputs); frames that go before those of a clip, or nothing; and what is added to
+// the result, or nothing. Outputs: the result, and the last frames of those that went in, for the
+// next call.
 // Attributes: bf16; scale, 2 where each row and column of the input stands for two; kept, how many
 // frames the second output has.
 class Convolution {
  public:
   static constexpr const char* NAME = "BlockedConvolution";
-  static constexpr std::array<ort::Type, 4> INPUTS = {ort::FLOAT, ort::INT32, ort::FLOAT,
-                                                      ort::FLOAT};
+  static constexpr std::array<ort::Type, 5> INPUTS = {ort::FLOAT, ort::INT32, ort::FLOAT,
+                                                      ort::FLOAT, ort::FLOAT};
   static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::FLOAT};
   static constexpr size_t NEEDED_INPUTS = 3, NEEDED_OUTPUTS = 1;
 
@@ -115,15 +123,21 @@ class Convolution {
     const Sizes<5> all = {given[0], given[1], kept_, given[3], given[4]};
     const auto* from = call.data<float>(input);
     const auto* earlier = call.data<float>(call.input(3));
-    auto* to = call.data<float>(
-        is_clip ? call.output(0, Sizes<5>{given[0], c.outputs, c.frames, c.height, c.width})
-                : call.output(0, Sizes<4>{c.frames, c.outputs, c.height, c.width}));
+    const Sizes<5> clips = {given[0], c.outputs, c.frames, c.height, c.width};
+    const Sizes<4> pictures = {c.frames, c.outputs, c.height, c.width};
+    const Value* added = call.input(4);
+    demand(added == nullptr || (is_clip ? call.sizes<5>(added) == clips
+                                        : call.sizes<4>(added) == pictures),
+           "what is added is of another size");
+    const auto* more = call.data<float>(added);
+    auto* to = call.data<float>(is_clip ? call.output(0, clips) : call.output(0, pictures));
     auto* last = call.data<float>(call.output(1, all));
     demand(last == nullptr || kept_ <= c.before + given[2], "there are not frames enough to keep");
     const int64_t area = given[3] * given[4] * given[1];  // of a frame, with its channels
     for (int64_t clip = 0; clip < given[0]; ++clip) {
       c.input = from + clip * given[2] * area, c.earlier = earlier + clip * c.before * area;
-      c.output = to + clip * c.frames * c.outputs * c.height * c.width;
+      const int64_t made = clip * c.frames * c.outputs * c.height * c.width;
+      c.output = to + made, c.added = more == nullptr ? nullptr : more + made;
       call.in_parallel([&](const mutoscope::Pool& pool) { convolve(c, pool); });
       if (last != nullptr) keep(c, given, last + clip * kept_ * area);
     }
@@ -163,6 +177,33 @@ class Convolution {
   }
 
   int64_t in_bf16_ = 0, scale_ = 1, kept_ = 0;
+};
+
+// SiLU of an RMS norm over channels.
+//
+// Inputs: (clips, channels, …), a weight for each channel, and what a norm is at least. Outputs: the
+// pixels, each divided by the norm of its channels and multiplied by their weights, then SiLU of it.
+class Norm {
+ public:
+  static constexpr const char* NAME = "RmsNormSilu";
+  static constexpr std::array<ort::Type, 3> INPUTS = {ort::FLOAT, ort::FLOAT, ort::FLOAT};
+  static constexpr std::array<ort::Type, 1> OUTPUTS = {ort::FLOAT};
+  static constexpr size_t NEEDED_INPUTS = 3, NEEDED_OUTPUTS = 1;
+
+  Norm(const Api&, const KernelInfo*) {}
+
+  void compute(const Call& call) const {
+    const Value *input = call.input(0), *weights = call.input(1), *least = call.input(2);
+    const auto sizes = call.all_sizes(input);
+    demand(sizes.size() >= 2, "the input has no channels");
+    demand(elements(call.all_sizes(weights)) == sizes[1], "weights and channels do not fit");
+    demand(elements(call.all_sizes(least)) == 1, "the least norm is not one number");
+    const int64_t pixels = sizes[0] * sizes[1] == 0 ? 0 : elements(sizes) / sizes[0] / sizes[1];
+    const mutoscope::Norm norm{sizes[0], sizes[1], pixels, *call.data<float>(least),
+                               call.data<float>(input), call.data<float>(weights),
+                               call.data<float>(call.output(0, sizes))};
+    call.in_parallel([&](const mutoscope::Pool& pool) { normalize(norm, pool); });
+  }
 };
 
 // A product in bf16 with a matrix of 4 or 8 bits, as ONNX Runtime's MatMulNBits has it, or of bf16.
@@ -207,12 +248,6 @@ class Product {
   }
 
  private:
-  static int64_t elements(const std::vector<int64_t>& sizes) {
-    int64_t count = 1;
-    for (const int64_t size : sizes) count *= size;
-    return count;
-  }
-
   int64_t channels_ = 0, outputs_ = 0, bits_ = 0;
 };
 
@@ -263,7 +298,7 @@ Operator describe() {
 
 ort::Domain* make_domain(const Api& api) {
   static const Operator all[] = {describe<Attention>(), describe<Convolution>(),
-                                 describe<Product>()};
+                                 describe<Norm>(), describe<Product>()};
   ort::Domain* domain = nullptr;
   Status* status = api.create_domain("mutoscope", &domain);
   for (const Operator& op : all)
