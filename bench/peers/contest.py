@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.memory import return_free_memory
 from ..suite import Figures, attempt
 
 Array = NDArray[Any]
@@ -29,7 +28,7 @@ PAUSE = 0.05
 
 
 def nothing() -> None:
-    """What most engines give back between runs."""
+    """What most engines do before and after a run."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,12 @@ class Opened:
 
     Attributes:
         run: does the work once and gives its output.
-        rest: gives back memory that the next run does not need; not timed.
+        before: comes before a run that is timed.
+        rest: gives back, after a run, memory that the next does not need.
     """
 
     run: Callable[[], Array]
+    before: Callable[[], object] = nothing
     rest: Callable[[], None] = nothing
 
 
@@ -102,7 +103,7 @@ def contest(
         opened = engine.opener()
         output = opened.run()
         first = time.perf_counter() - began
-        _rest(opened)
+        opened.rest()
         if engine is engines[0]:
             reference.append(output)
         compared = compare(output, reference[0]) if reference else {}
@@ -128,18 +129,13 @@ def median(figures: Figures) -> float:
 
 
 def _take_turn(engine: Opened) -> Figures:
+    engine.before()
     time.sleep(PAUSE)
     began = time.perf_counter()
     engine.run()
     spent = time.perf_counter() - began
-    _rest(engine)
-    return {"seconds": round(spent, 6)}
-
-
-def _rest(engine: Opened) -> None:
-    """Leave the memory to the next engine."""
     engine.rest()
-    return_free_memory()
+    return {"seconds": round(spent, 6)}
 
 
 def _with_ratios(figures: Mapping[str, Figures]) -> dict[str, Figures]:

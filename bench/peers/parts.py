@@ -14,6 +14,7 @@ import torch
 
 from ...cache import cache_folder
 from ...engine import Bundle, Sessions
+from ...engine.memory import return_free_memory
 from ...runtime import vae as runtime_vae
 from ...runtime.pipeline import Pipeline
 from ..suite import Figures, SkippedError
@@ -93,17 +94,19 @@ def text(setting: Setting) -> Figures:
 
 
 def vae(setting: Setting) -> Figures:
-    """Two latent frames: one frame, then four; what a run holds is given back after it.
+    """Two latent frames: one frame, then four, as in the middle of a clip.
 
-    Nothing is compiled: the decoder is called anew for each latent frame, with lists that grow. In
-    our int8 bundles its products are in bf16.
+    All engines together would not fit: each gives its memory back after its turn, takes it again in
+    a run that is not timed, and is timed in the next. Nothing is compiled: the decoder is called
+    anew for each latent frame, with lists that grow. In our int8 bundles its products are in bf16.
     """
     latents = setting.latents()
     checkpoint = setting.checkpoint("vae")
 
     def peer(precision: str, *, compiled: bool) -> Opened:
         del compiled  # those engines are left out below
-        return diffusers_modules.vae_decoder(checkpoint, latents, precision)
+        opened = diffusers_modules.vae_decoder(checkpoint, latents, precision)
+        return replace(opened, before=opened.run, rest=return_free_memory)
 
     def ours(sessions: Sessions) -> Opened:
         pieces = np.split(latents, latents.shape[2], axis=2)
@@ -111,7 +114,7 @@ def vae(setting: Setting) -> Figures:
         def run() -> Array:
             return np.concatenate(list(runtime_vae.decode(sessions, pieces)), axis=2)
 
-        return Opened(run, partial(_rest, sessions))
+        return Opened(run, before=run, rest=partial(_give_back, sessions))
 
     everyone = _engines(setting, "vae", peer, ours)
     engines = [e for e in everyone if e.precision != "int8" and "compiled" not in e.name]
@@ -133,7 +136,9 @@ def clip(setting: Setting) -> Figures:
     def ours(sessions: Sessions) -> Opened:
         pipe = Pipeline(sessions.bundle, sessions)
         options = {name: value for name, value in settings.items() if name != "prompt"}
-        return Opened(lambda: pipe(settings["prompt"], **options).frames, _forget_prompts)
+        return Opened(
+            lambda: pipe(settings["prompt"], **options).frames, rest=_forget_prompts
+        )
 
     engines = _engines(setting, "clip", peer, ours)
     found = contest(engines, setting.repetitions, partial(frames_error, peak=255.0))
@@ -202,14 +207,15 @@ def _our_sessions(bundle: Bundle, setting: Setting) -> Sessions:
     return Sessions(bundle, "onnxruntime", setting.options)
 
 
-def _rest(sessions: Sessions) -> None:
+def _give_back(sessions: Sessions) -> None:
     """Let a VAE's sessions give back what they keep for the next run: gigabytes at 480p."""
     if isinstance(sessions, OpenVinoSessions):
         sessions.rest()
-        return
-    for name in ("vae_decoder_first", "vae_decoder_next"):
-        sessions.release(name)
-        sessions(name)
+    else:
+        for name in ("vae_decoder_first", "vae_decoder_next"):
+            sessions.release(name)
+            sessions(name)
+    return_free_memory()
 
 
 def _forget_prompts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ def engine(name: str, calls: list[str], output: Array = WANTED) -> Engine:
         calls.append(name)
         return output
 
-    return Engine(name, "fp32", lambda: Opened(run, lambda: calls.append("rest")))
+    opened = Opened(run, lambda: calls.append("before"), lambda: calls.append("rest"))
+    return Engine(name, "fp32", lambda: opened)
 
 
 def test_engines_take_turns(calls: list[str]) -> None:
@@ -52,7 +54,8 @@ def test_engines_take_turns(calls: list[str]) -> None:
     found = contest([peer, ours], repetitions=3)
     runs = [call for call in calls if call in {peer.name, ours.name}]
     assert runs == [peer.name, ours.name] * 4
-    assert calls.count("rest") == 8
+    turns = [["before", "", name, "rest"] for name in (peer.name, ours.name)]
+    assert calls == [peer.name, "rest", ours.name, "rest", *chain(*turns * 3)]
     assert found[OURS]["seconds"] == [14.0] * 3
     assert found[peer.name]["ratio"] == dict.fromkeys(("median", "lowest", "highest"), 29 / 14)
     assert found[peer.name]["error"] == 0

@@ -16,6 +16,7 @@ namespace {
 using mutoscope::Call;
 using mutoscope::check;
 using mutoscope::demand;
+using mutoscope::elements;
 using mutoscope::guarded;
 using mutoscope::Sizes;
 using ort::Api;
@@ -25,12 +26,6 @@ using ort::Operator;
 using ort::Status;
 using ort::Table;
 using ort::Value;
-
-int64_t elements(const std::vector<int64_t>& sizes) {
-  int64_t count = 1;
-  for (const int64_t size : sizes) count *= size;
-  return count;
-}
 
 // Attention over heads that lie side by side.
 //
