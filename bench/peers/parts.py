@@ -136,9 +136,7 @@ def clip(setting: Setting) -> Figures:
     def ours(sessions: Sessions) -> Opened:
         pipe = Pipeline(sessions.bundle, sessions)
         options = {name: value for name, value in settings.items() if name != "prompt"}
-        return Opened(
-            lambda: pipe(settings["prompt"], **options).frames, rest=_forget_prompts
-        )
+        return Opened(lambda: pipe(settings["prompt"], **options).frames, rest=_forget_prompts)
 
     engines = _engines(setting, "clip", peer, ours)
     found = contest(engines, setting.repetitions, partial(frames_error, peak=255.0))
