@@ -62,6 +62,29 @@ def test_what_is_no_number_stays_in_its_pixel(run_node: RunNode) -> None:
     np.testing.assert_array_equal(found[0, :, 0, others], clean[0, :, 0, others])
 
 
+def flags(address: int) -> set[str]:
+    """Of the piece of this process's memory that an address is in: proc(5), smaps."""
+    found = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        key, *words = line.split()
+        if "-" in key:
+            begin, end = (int(part, 16) for part in key.split("-"))
+            found = begin <= address < end
+        elif found and key == "VmFlags:":
+            return set(words)
+    return set()
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no such pages"
+)
+def test_large_pages_are_asked_for(run_node: RunNode) -> None:
+    x = np.ones((1, 4, 1 << 20), np.float32)
+    feeds = {"x": x, "weights": np.ones(4, np.float32), "least": LEAST}
+    (found,) = run_node("RmsNormSilu", feeds, ["y"])
+    assert "hg" in flags(found.ctypes.data + found.nbytes // 2)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
