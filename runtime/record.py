@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ..engine import Sessions
@@ -120,14 +122,15 @@ def start(settings: dict[str, Any], sessions: Sessions) -> Record:
         loras=[lora.record() for lora in sessions.options.loras],
         backend=sessions.backend,
         text_backend=sessions.text_backend,
-        versions=versions(),
+        versions=dict(versions()),
     )
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Versions of Python and of the packages in use; absent ones are left out."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-    return found
+    return MappingProxyType(found)

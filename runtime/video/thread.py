@@ -17,9 +17,9 @@ _POLL_SECONDS = 0.05
 class EncoderThread:
     """Feeds a `ClipWriter` from a bounded queue, so that memory does not grow with the clip.
 
-    The writer is opened on entering, and closed in the thread on leaving; leaving by an exception,
-    Ctrl-C included, stops within a frame and leaves no file. What fails in the thread is raised by
-    the next `put`, or on leaving.
+    The thread opens the writer while the first frame is being made, and closes it on leaving;
+    leaving by an exception, Ctrl-C included, stops within a frame and leaves no file. What fails in
+    the thread is raised by the next `put`, or on leaving.
     """
 
     def __init__(self, writer: ClipWriter) -> None:
@@ -40,7 +40,6 @@ class EncoderThread:
 
     def __enter__(self) -> Self:
         try:
-            self.writer.open()
             self._thread.start()
         except BaseException:
             self.stop()
@@ -84,6 +83,7 @@ class EncoderThread:
 
     def _run(self) -> None:
         try:
+            self.writer.open()
             while (frame := self._queue.get()) is not None:
                 self.writer.write(frame)
             self.writer.close()

@@ -169,10 +169,14 @@ def test_failure_reaches_the_end(tmp_path: Path, clip: Clip, writer: Writer) -> 
     assert names(tmp_path) == []
 
 
-def test_failure_to_open_starts_nothing(tmp_path: Path, clip: Clip, writer: Writer) -> None:
-    encoder = EncoderThread(writer(tmp_path / "c.mp4", clip[:, :4, :4], codec="hevc"))
+def test_failure_to_open_leaves_nothing(tmp_path: Path, clip: Clip, writer: Writer) -> None:
+    def produce() -> None:
+        with EncoderThread(writer(tmp_path / "c.mp4", clip[:, :4, :4], codec="hevc")) as encoder:
+            while True:
+                encoder.put(clip[0, :4, :4])
+
     with pytest.raises(UserError, match="libx265 cannot encode frames of 4x4"):
-        encoder.__enter__()
+        produce()
     assert names(tmp_path) == []
     assert threads() == []
 
@@ -180,14 +184,30 @@ def test_failure_to_open_starts_nothing(tmp_path: Path, clip: Clip, writer: Writ
 def test_an_interruption_while_opening_leaves_nothing(
     tmp_path: Path, clip: Clip, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: ClipWriter) -> None:
-        assert names(tmp_path)
-        raise KeyboardInterrupt
+    opening, interrupted = threading.Event(), threading.Event()
 
-    monkeypatch.setattr(ClipWriter, "_log_padding", interrupted)
-    with pytest.raises(KeyboardInterrupt), EncoderThread(writer(tmp_path / "c.mp4", clip)):
-        pytest.fail("it did not open")
+    def slow(self: ClipWriter) -> None:
+        assert names(tmp_path)
+        opening.set()
+        assert interrupted.wait(20)
+
+    cancel = ClipWriter.cancel
+
+    def interrupt(self: ClipWriter) -> None:
+        cancel(self)
+        interrupted.set()
+
+    def produce() -> None:
+        with EncoderThread(writer(tmp_path / "c.mp4", clip)):
+            assert opening.wait(20)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipWriter, "_log_padding", slow)
+    monkeypatch.setattr(ClipWriter, "cancel", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        produce()
     assert names(tmp_path) == []
+    assert threads() == []
 
 
 @NAMES
