@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy comes; why: `__main__.py`
-
 import signal
 import sys
 from collections.abc import Generator

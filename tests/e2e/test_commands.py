@@ -54,26 +54,6 @@ finally:
 """
 
 
-THREADS = """
-import os, sys
-sys.argv = ["mutoscope", "--version"]
-from mutoscope.__main__ import main
-try:
-    main()
-finally:
-    print(os.environ["OPENBLAS_NUM_THREADS"], "numpy" in sys.modules)
-"""
-
-
-@pytest.mark.parametrize(("given", "taken"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
-def test_numpy_multiplies_on_one_thread_unless_told(given: dict[str, str], taken: str) -> None:
-    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", THREADS], env={**env, **given}, capture_output=True, text=True
-    )
-    assert done.stdout.splitlines()[-1] == f"{taken} False"
-
-
 def test_what_other_libraries_note_is_not_ours(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-P", "-c", LOGGING], capture_output=True, text=True)
     assert done.stderr == "mutoscope: ours\n"
