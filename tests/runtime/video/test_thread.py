@@ -232,9 +232,8 @@ def test_exception_leaves_nothing(
 def test_ctrl_c_ends_within_a_second(tmp_path: Path, name: str, frames: int) -> None:
     """While frames come, and while the file is being finished, which for a GIF takes longest."""
     code = """
-import signal, sys
+import sys
 import numpy as np
-signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 from mutoscope.runtime.video import EncoderThread, open_writer
 frames = int(sys.argv[2])
 noise = np.random.default_rng(0).integers(0, 256, (8, 240, 416, 3), np.uint8)
