@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from mutoscope.engine.backends.onnxruntime import native_operators
 
-pytest.importorskip("onnxruntime", reason="the cpu extra is not installed")
 if not native_operators.usable() or shutil.which("objdump") is None:
     pytest.skip("no AVX-512 BF16, no compiler, or no objdump", allow_module_level=True)
 
@@ -59,6 +58,13 @@ def innermost_loops(library: Path) -> Iterator[Loop]:
                 places, body = places[:start], body[:start]  # what is around it is no innermost one
 
 
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory: pytest.TempPathFactory) -> list[Loop]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUTOSCOPE_CACHE", str(tmp_path_factory.mktemp("operators")))
+        return list(innermost_loops(native_operators.build(native_operators.BF16)))
+
+
 @pytest.mark.parametrize(
     ("function", "product"),
     [
@@ -69,14 +75,9 @@ def innermost_loops(library: Path) -> Iterator[Loop]:
     ],
     ids=["attention", "convolutions in bf16", "convolutions in fp32", "products"],
 )
-def test_sums_stay_in_registers(function: str, product: str) -> None:
-    library = native_operators.build(native_operators.BF16)
-    loops = [
-        loop
-        for loop in innermost_loops(library)
-        if function in loop.function and loop.count(PRODUCT) >= SUMS
-    ]
-    assert loops
-    for loop in loops:
+def test_sums_stay_in_registers(loops: list[Loop], function: str, product: str) -> None:
+    found = [loop for loop in loops if function in loop.function and loop.count(PRODUCT) >= SUMS]
+    assert found
+    for loop in found:
         assert any(instruction.startswith(product) for instruction in loop.body)
         assert loop.count(STORE) == 0
