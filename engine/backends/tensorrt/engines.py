@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from ....errors import UserError
 from ....kernels.device import Device
 from ...bundle import Bundle
+from ...int8_attention import takes_part
 from ...profiles import LatentSize, profile
 from ...spec import RECIPE, EngineSpec, source_hash, system_name
 from ...store import Built, Engine, EngineStore
 from .build import REFIT, Report, build
-from .int8_attention import FLAG, takes_part
+from .int8_attention import FLAG
 from .package import PACKAGES, Package
 
 FLOAT8_SINCE = 89

@@ -7,7 +7,7 @@ from typing import Any
 
 from ....errors import BundleError, MissingExtraError
 from ...manifest import GraphSpec
-from .int8_attention import replace_attention
+from .int8_attention import put_plugin
 
 UNSUPPORTED = "softmax_precision"
 """TensorRT's parser refuses this attribute of `Attention`; its own kernels choose."""
@@ -33,7 +33,7 @@ def parsable(path: Path, graph: GraphSpec, extra: str, *, int8_attention: bool =
         raise BundleError(f"{path} is not an ONNX graph: {error}") from None
     _check_locations(model, path, graph)
     if int8_attention:
-        replace_attention(model)
+        put_plugin(model)
     for node in model.graph.node:
         kept = [a for a in node.attribute if a.name != UNSUPPORTED]
         if node.op_type == "Attention" and len(kept) < len(node.attribute):

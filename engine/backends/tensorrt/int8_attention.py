@@ -12,60 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from ....errors import BundleError, MutoscopeError, UserError
-from ....kernels.attention_ops import HEAD_SIZES, AttentionOps, workspace_bytes
+from ....errors import MutoscopeError
+from ....kernels.attention_ops import AttentionOps, workspace_bytes
 from ....kernels.cuda_array import CudaArray
 from ....kernels.device import Stream
-from ...bundle import Bundle
-from ...manifest import DENOISERS
+from ...int8_attention import DOMAIN, OPERATOR, SCALE, replace_attention
 
 FLAG = "int8-attention"
 """Of an engine that has the plugin."""
 
-NAME, NAMESPACE, VERSION = "Int8Attention", "mutoscope", "1"
+NAME, NAMESPACE, VERSION = OPERATOR, DOMAIN, "1"
 """What an engine asks for; another version for each change of the kernels' workspace or numbers."""
 
-SCALE = "scale"
-"""The plugin's one field, a float; 0 for 1 / sqrt(size)."""
-
-FLOAT_ATTRIBUTE, STRING_ATTRIBUTE = 1, 3
-"""By the codes that ONNX has for them."""
+STRING_ATTRIBUTE = 3
+"""By the code that ONNX has for it."""
 
 
-def takes_part(bundle: Bundle, name: str) -> bool:
-    """Whether a graph's attention is to be replaced: denoisers', where all tokens meet.
-
-    Raises:
-        UserError: the kernels have no heads of the denoiser's size.
-    """
-    if name not in DENOISERS:
-        return False
-    size = bundle.manifest.denoiser.hidden_size // bundle.manifest.denoiser.heads
-    if size not in HEAD_SIZES:
-        raise UserError(
-            f"{bundle.path}: the heads of {name} have {size} channels; attention in int8 is for "
-            f"{', '.join(map(str, HEAD_SIZES))}"
-        )
-    return True
-
-
-def replace_attention(model: Any) -> None:
+def put_plugin(model: Any) -> None:
     """Put the plugin in the place of a graph's attention; `model` is of the package onnx.
 
     Raises:
         BundleError: there is none that the plugin can stand for.
     """
-    found = [node for node in model.graph.node if _replaceable(node)]
-    if not found:
-        raise BundleError("the graph has no attention that could be computed in int8")
-    for node in found:
-        scale = next((a.f for a in node.attribute if a.name == SCALE), 0.0)
-        node.op_type, node.domain = NAME, NAMESPACE
-        del node.attribute[:]
-        node.attribute.add(name=SCALE, f=scale, type=FLOAT_ATTRIBUTE)
+    for node in replace_attention(model):
         for name, text in (("plugin_version", VERSION), ("plugin_namespace", NAMESPACE)):
             node.attribute.add(name=name, s=text.encode(), type=STRING_ATTRIBUTE)
-    model.opset_import.add(domain=NAMESPACE, version=1)
 
 
 def register(trt: Any, registry: Any, stream: Stream | None = None) -> Any:
@@ -86,20 +57,6 @@ def register(trt: Any, registry: Any, stream: Stream | None = None) -> Any:
     if not registry.register_creator(creator, NAMESPACE):
         raise MutoscopeError(f"TensorRT does not take the plugin {NAME}")
     return creator
-
-
-def _replaceable(node: Any) -> bool:
-    """Of queries, keys and values alone, with heads along an axis of their own.
-
-    Whatever else a node may say (a causal mask, a soft cap) is 0 then.
-    """
-    plain = {SCALE, "softmax_precision"}
-    return (
-        node.op_type == "Attention"
-        and len(node.input) == 3
-        and len(node.output) == 1
-        and all(a.name in plain or a.i == a.f == 0 for a in node.attribute)
-    )
 
 
 class _Creator:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ....errors import UserError
 from ....kernels.device import Stream
 from ...bundle import Bundle
+from ...int8_attention import takes_part
 from ...lora import changing, merge
 from ...open import EngineOptions
 from ...profiles import LatentSize
@@ -20,7 +21,7 @@ from ...store import Engine, EngineStore
 from .build import REFIT
 from .context import Context
 from .engines import build_engine, describe, serves
-from .int8_attention import FLAG, takes_part
+from .int8_attention import FLAG
 from .package import Package
 
 log = logging.getLogger(__name__)

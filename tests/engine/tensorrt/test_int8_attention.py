@@ -20,7 +20,7 @@ import pytest
 from cpu_device import CpuStream
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends.tensorrt.engines import describe
-from mutoscope.engine.backends.tensorrt.int8_attention import FLAG, register, replace_attention
+from mutoscope.engine.backends.tensorrt.int8_attention import FLAG, put_plugin, register
 from mutoscope.engine.backends.tensorrt.package import TENSORRT, TENSORRT_RTX
 from mutoscope.engine.backends.tensorrt.parser_library import LIBRARIES, find_library
 from mutoscope.engine.profiles import LatentSize
@@ -54,7 +54,7 @@ def test_nodes_are_replaced() -> None:
     model.graph.node.add(op_type="Attention", input=["a", "b", "c", "d"], output=["e"])
     causal = onnx.helper.make_node("Attention", ["a", "b", "c"], ["f"], is_causal=1)
     model.graph.node.append(causal)
-    replace_attention(model)
+    put_plugin(model)
     found = [node for node in model.graph.node if node.domain == "mutoscope"]
     assert [(*node.input, *node.output) for node in found] == before
     assert len(found) == 2 * bundle.manifest.denoiser.layers
@@ -63,7 +63,7 @@ def test_nodes_are_replaced() -> None:
     assert told.keys() == {"scale", "plugin_version", "plugin_namespace"}
     assert told["scale"] == 0
     with pytest.raises(BundleError, match="no attention that could be computed in int8"):
-        replace_attention(model)
+        put_plugin(model)
 
 
 class Registry:
