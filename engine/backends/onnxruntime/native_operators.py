@@ -1,7 +1,7 @@
-"""Our own operators for ONNX Runtime: a library that is compiled for this machine at first use.
+"""Our own operators for ONNX Runtime: libraries that are compiled for this machine at first use.
 
-It needs a CPU with AVX-512 BF16 and the system's C++ compiler. Where there is no such thing, or
-anything fails, ONNX Runtime's own operators do the same in fp32.
+Those of the CPU need AVX-512 BF16 and the system's C++ compiler. Where there is no such thing, or
+anything fails, ONNX Runtime's own operators do the same in fp32. That of a GPU is `int8_attention`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .session import package
 
 DOMAIN = "mutoscope"
 FOLDER = Path(__file__).parent / "native"
+SOURCES = ("attention.cpp", "convolution.cpp", "custom_op.cpp", "norm.cpp", "product.cpp")
 COMPILER = "c++"
 OPTIONS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-w")
 BF16 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mfma")
@@ -66,8 +68,17 @@ def usable() -> bool:
     return _instructions() >= INSTRUCTIONS and shutil.which(COMPILER) is not None
 
 
-def build(flags: tuple[str, ...]) -> Path:
-    """The library for some flags, from the cache if this user's own build is there.
+def build(
+    flags: Sequence[str],
+    sources: Sequence[str] = SOURCES,
+    embedded: Mapping[str, bytes] | None = None,
+) -> Path:
+    """A library, from the cache if this user's own build is there.
+
+    Args:
+        flags: for the compiler.
+        sources: what it is made of.
+        embedded: files that the sources take in as they are, by name.
 
     Raises:
         OSError: no place for it, or no compiler.
@@ -77,31 +88,37 @@ def build(flags: tuple[str, ...]) -> Path:
     folder = cache_folder("operators")
     folder.mkdir(parents=True, exist_ok=True)
     secret = own_key(folder / KEY)
-    name = _name(flags)
+    embedded = embedded or {}
+    name = _name(flags, sources, embedded)
     for path in folder.glob(f"{name}.*.so"):
         if signed(secret, path.read_bytes(), path.name.split(".")[1]):
             return path
     with tempfile.TemporaryDirectory(dir=folder) as place:
         made = Path(place) / "made.so"
-        _compile(flags, made)
+        for file, content in embedded.items():
+            (made.parent / file).write_bytes(content)
+        _compile(flags, sources, made)
         return made.replace(folder / f"{name}.{sign(secret, made.read_bytes())}.so")
 
 
-def _compile(flags: tuple[str, ...], to: Path) -> None:
-    sources = [str(path) for path in sorted(FOLDER.glob("*.cpp"))]
+def _compile(flags: Sequence[str], sources: Sequence[str], to: Path) -> None:
+    paths = [str(FOLDER / source) for source in sources]
     subprocess.run(
-        [shutil.which(COMPILER) or COMPILER, *OPTIONS, *flags, "-o", str(to), *sources],
+        [shutil.which(COMPILER) or COMPILER, *OPTIONS, *flags, "-o", str(to), *paths],
         check=True,
         capture_output=True,
         timeout=PATIENCE,
+        cwd=to.parent,
     )
 
 
-def _name(flags: tuple[str, ...]) -> str:
+def _name(flags: Sequence[str], sources: Sequence[str], embedded: Mapping[str, bytes]) -> str:
     """A hash of all that it is made of."""
-    digest = hashlib.sha256(" ".join((*OPTIONS, *flags)).encode())
+    digest = hashlib.sha256(" ".join((*OPTIONS, *flags, *sources)).encode())
     for path in sorted(FOLDER.iterdir()):
         digest.update(path.read_bytes())
+    for content in embedded.values():
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:32]
 
 

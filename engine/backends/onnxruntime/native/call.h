@@ -79,15 +79,29 @@ class Call {
     return value;
   }
 
-  // An output of 32-bit elements, or null where nobody takes it.
+  // An output of 32-bit elements in the host's memory, or null where nobody takes it.
   template <typename Sizes>
   ort::Value* output(size_t index, const Sizes& sizes) const {
+    ort::Value* value = output_anywhere(index, sizes);
+    if (value != nullptr) prefer_large_pages(data<char>(value), elements(sizes) * 4);
+    return value;
+  }
+
+  // An output in the memory of whatever runs the operator, or null where nobody takes it.
+  template <typename Sizes>
+  ort::Value* output_anywhere(size_t index, const Sizes& sizes) const {
     size_t count = 0;
     check(api_.output_count(context_, &count));
     ort::Value* value = nullptr;
     if (index < count) check(api_.output(context_, index, sizes.data(), sizes.size(), &value));
-    if (value != nullptr) prefer_large_pages(data<char>(value), elements(sizes) * 4);
     return value;
+  }
+
+  // The `CUstream` that this call's work belongs to, null on a CPU.
+  void* stream() const {
+    void* stream = nullptr;
+    check(api_.stream(context_, &stream));
+    return stream;
   }
 
   size_t rank(const ort::Value* value) const {

@@ -1,4 +1,4 @@
-// Operators for ONNX Runtime, in the domain "mutoscope".
+// The CPU's operators for ONNX Runtime, in the domain "mutoscope".
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +8,7 @@
 #include "call.h"
 #include "convolution.h"
 #include "norm.h"
+#include "operators.h"
 #include "ort.h"
 #include "product.h"
 
@@ -17,14 +18,10 @@ using mutoscope::Call;
 using mutoscope::check;
 using mutoscope::demand;
 using mutoscope::elements;
-using mutoscope::guarded;
 using mutoscope::Sizes;
 using ort::Api;
-using ort::KernelContext;
 using ort::KernelInfo;
-using ort::Operator;
 using ort::Status;
-using ort::Table;
 using ort::Value;
 
 // Attention over heads that lie side by side.
@@ -36,6 +33,7 @@ using ort::Value;
 class Attention {
  public:
   static constexpr const char* NAME = "BlockedAttention";
+  static constexpr const char* PROVIDER = ort::CPU;
   static constexpr std::array<ort::Type, 4> INPUTS = {ort::FLOAT, ort::FLOAT, ort::FLOAT,
                                                       ort::FLOAT};
   static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::INT32};
@@ -83,6 +81,7 @@ class Attention {
 class Convolution {
  public:
   static constexpr const char* NAME = "BlockedConvolution";
+  static constexpr const char* PROVIDER = ort::CPU;
   static constexpr std::array<ort::Type, 5> INPUTS = {ort::FLOAT, ort::INT32, ort::FLOAT,
                                                       ort::FLOAT, ort::FLOAT};
   static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::FLOAT};
@@ -181,6 +180,7 @@ class Convolution {
 class Norm {
  public:
   static constexpr const char* NAME = "RmsNormSilu";
+  static constexpr const char* PROVIDER = ort::CPU;
   static constexpr std::array<ort::Type, 3> INPUTS = {ort::FLOAT, ort::FLOAT, ort::FLOAT};
   static constexpr std::array<ort::Type, 1> OUTPUTS = {ort::FLOAT};
   static constexpr size_t NEEDED_INPUTS = 3, NEEDED_OUTPUTS = 1;
@@ -209,6 +209,7 @@ class Norm {
 class Product {
  public:
   static constexpr const char* NAME = "BlockedMatMulNBits";
+  static constexpr const char* PROVIDER = ort::CPU;
   static constexpr std::array<ort::Type, 3> INPUTS = {ort::FLOAT, ort::UINT8, ort::FLOAT};
   static constexpr std::array<ort::Type, 2> OUTPUTS = {ort::FLOAT, ort::INT32};
   static constexpr size_t NEEDED_INPUTS = 2, NEEDED_OUTPUTS = 2;
@@ -246,72 +247,10 @@ class Product {
   int64_t channels_ = 0, outputs_ = 0, bits_ = 0;
 };
 
-// A kernel, and the interface that it fails by.
-template <typename Kernel>
-struct Created {
-  Created(Api api, const KernelInfo* info) : api(api), kernel(api, info) {}
-  const Api api;
-  const Kernel kernel;
-};
-
-template <typename Kernel>
-Status* create(const Operator*, Table table, const KernelInfo* info, void** kernel) {
-  const Api api(table);
-  return guarded(api, Kernel::NAME, [&] { *kernel = new Created<Kernel>(api, info); });
-}
-
-template <typename Kernel>
-Status* compute(void* kernel, KernelContext* context) {
-  const auto& own = *static_cast<Created<Kernel>*>(kernel);
-  return guarded(own.api, Kernel::NAME, [&] { own.kernel.compute(Call(own.api, context)); });
-}
-
-template <typename Kernel>
-Operator describe() {
-  Operator op{};
-  op.version = ort::VERSION;
-  op.name = [](const Operator*) { return Kernel::NAME; };
-  op.provider = [](const Operator*) { return "CPUExecutionProvider"; };
-  op.input_type = [](const Operator*, size_t i) { return Kernel::INPUTS[i]; };
-  op.inputs = [](const Operator*) { return Kernel::INPUTS.size(); };
-  op.output_type = [](const Operator*, size_t i) { return Kernel::OUTPUTS[i]; };
-  op.outputs = [](const Operator*) { return Kernel::OUTPUTS.size(); };
-  op.destroy = [](void* kernel) { delete static_cast<Created<Kernel>*>(kernel); };
-  op.input_presence = [](const Operator*, size_t i) {
-    return i < Kernel::NEEDED_INPUTS ? ort::REQUIRED : ort::OPTIONAL;
-  };
-  op.output_presence = [](const Operator*, size_t i) {
-    return i < Kernel::NEEDED_OUTPUTS ? ort::REQUIRED : ort::OPTIONAL;
-  };
-  op.input_memory = [](const Operator*, size_t) { return 0; };
-  op.create = create<Kernel>;
-  op.compute = compute<Kernel>;
-  op.first_version = [](const Operator*) { return 1; };
-  op.last_version = [](const Operator*) { return 1; };
-  return op;
-}
-
-ort::Domain* make_domain(const Api& api) {
-  static const Operator all[] = {describe<Attention>(), describe<Convolution>(),
-                                 describe<Norm>(), describe<Product>()};
-  ort::Domain* domain = nullptr;
-  Status* status = api.create_domain("mutoscope", &domain);
-  for (const Operator& op : all)
-    if (status == nullptr) status = api.add_operator(domain, &op);
-  if (status == nullptr) return domain;
-  api.release(status);
-  return nullptr;
-}
-
 }  // namespace
 
 // What ONNX Runtime calls of a library of operators; null where all is well.
 extern "C" __attribute__((visibility("default"))) Status* RegisterCustomOps(
     ort::SessionOptions* options, const ort::Base* base) {
-  const Table table = base->get_table(ort::VERSION);
-  if (table == nullptr) return Api(base->get_table(1)).fail(ort::FAIL, "ONNX Runtime is too old");
-  const Api api(table);
-  static ort::Domain* const domain = make_domain(api);  // sessions keep it, so it stays
-  if (domain == nullptr) return api.fail(ort::FAIL, "ONNX Runtime does not take our operators");
-  return api.add_domain(options, domain);
+  return mutoscope::register_operators<Attention, Convolution, Norm, Product>(options, base);
 }

@@ -20,8 +20,10 @@ struct KernelInfo;
 struct KernelContext;
 
 enum Code { FAIL = 1, INVALID_ARGUMENT = 2 };
-enum Type { FLOAT = 1, UINT8 = 2, INT32 = 6 };
+enum Type { FLOAT = 1, UINT8 = 2, INT32 = 6, FLOAT16 = 10, BFLOAT16 = 16 };
 enum Presence { REQUIRED = 0, OPTIONAL = 1 };
+
+constexpr const char *CPU = "CPUExecutionProvider", *CUDA = "CUDAExecutionProvider";
 
 using Table = const void* const*;
 
@@ -105,6 +107,10 @@ struct Api {
   }
   void release(Status* status) const { at<void(Status*)>(93)(status); }
   void release(Shape* shape) const { at<void(Shape*)>(99)(shape); }
+  // The `CUstream` that the kernel's work belongs to, null on a CPU.
+  Status* stream(const KernelContext* context, void** out) const {
+    return at<Status*(const KernelContext*, void**)>(193)(context, out);
+  }
   Status* parallel_for(const KernelContext* context, void (*task)(void*, size_t), size_t count,
                        size_t batches, void* data) const {
     using F = Status*(const KernelContext*, void (*)(void*, size_t), size_t, size_t, void*);
