@@ -69,7 +69,7 @@ def load(
         keep_open: whether engines wait for the next clip; else each is closed as soon as a clip
             needs it no more, which takes less memory and opens them again for the next.
         int8_attention: compute the scores of the denoiser's attention in int8: less exact; with the
-            backend `tensorrt-rtx`.
+            backends `tensorrt-rtx` and `onnxruntime-cuda`.
 
     Raises:
         UserError: no such bundle, a damaged one, or one of another precision; an unknown backend

@@ -190,7 +190,8 @@ ENGINE = [
     _option(
         "--int8-attention",
         is_flag=True,
-        help="Scores of the denoiser's attention in int8; with --backend tensorrt-rtx.",
+        help="Scores of the denoiser's attention in int8; with --backend tensorrt-rtx or "
+        "onnxruntime-cuda.",
     ),
     _option(
         "--lora",

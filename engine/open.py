@@ -26,8 +26,8 @@ STREAMING = ("tensorrt", "tensorrt-rtx")
 REFITTED = ("tensorrt", "tensorrt-rtx")
 """Backends whose engines take LoRAs only if they were built for it, on a GPU."""
 
-INT8_ATTENTION = ("tensorrt-rtx",)
-"""Backends that have a plugin for it."""
+INT8_ATTENTION = ("onnxruntime-cuda", "tensorrt-rtx")
+"""Backends that have an operator or a plugin for it."""
 
 BACKENDS = (
     "onnxruntime",

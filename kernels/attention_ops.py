@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from .checks import expect, expect_array, floats, same_dtype, same_shape
+from .compiler import compile_source, read_source
 from .device import DeviceArray, Stream
 from .int8_attention import CHUNKS, TILE, log2_scale
 
 HEAD_SIZES = (32, 64, 128)
 QUERIES = 128  # of a block, as in int8_attention.cu
 MAX_HEADS = 65535  # of the grid's second axis
+SOURCES = ("int8_attention", "int8_keys")
 
 
 class AttentionOps:
@@ -86,6 +88,11 @@ class AttentionOps:
                 np.int32(length), np.int32(tiles), log2, output,
             ],
         )  # fmt: skip
+
+
+def machine_code(arch: str) -> dict[str, bytes]:
+    """The cubins of all that attention launches, by source; raises as `compile_source`."""
+    return {name: compile_source(read_source(name), name, arch) for name in SOURCES}
 
 
 def workspace_bytes(batch: int, heads: int, keys: int, size: int) -> int:

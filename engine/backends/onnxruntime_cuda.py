@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import MissingExtraError, UserError
+from ...errors import BundleError, MissingExtraError, UserError
 from ...kernels.device import DTYPES, DeviceArray, Stream
 from ...kernels.devices import open_device
 from ..bundle import Bundle
+from ..int8_attention import OPERATOR, takes_part
 from ..lora import Merged, check_loras
 from ..manifest import DENOISERS, GraphSpec
 from ..onnx_file import parse
 from ..open import EngineOptions
 from ..session import Tensor, axis_length, check_feeds, on_stream, room
+from .onnxruntime.int8_attention import attend_in_int8, int8_operators
 from .onnxruntime.rewrite import rewrite_for_gpu
 from .onnxruntime.session import CPU, OnnxRuntimeSession, Provider, open_checked, own_content
 
@@ -23,6 +25,12 @@ __all__ = ["check_loras", "open_session", "open_stream"]
 CUDA = "CUDAExecutionProvider"
 DEVICE = "cuda"
 ASYNCHRONOUS = "disable_synchronize_execution_providers"
+NO_CUDA = (
+    "ONNX Runtime cannot load its CUDA part; install CUDA's and cuDNN's libraries of the version "
+    "it was built for, or use --backend onnxruntime"
+)
+NO_KERNEL = "Could not find an implementation for"
+"""What ONNX Runtime says where none of its providers runs a node; CUDA's alone runs our own."""
 
 
 class BoundSession(OnnxRuntimeSession):
@@ -72,13 +80,28 @@ class CudaSession(BoundSession):
 
     def __init__(self, bundle: Bundle, name: str, options: EngineOptions, stream: Stream) -> None:
         interface, content = bundle.graph(name), content_for_gpu(bundle, name, options)
-        native = open_checked(bundle, name, options, interface, content, providers(stream))
+        own = in_int8(bundle, name, options)
+        operators = int8_operators(stream.device.arch) if own else None
+        chosen = providers(stream)
+        try:
+            native = open_checked(bundle, name, options, interface, content, chosen, operators)
+        except BundleError as error:
+            if f"{NO_KERNEL} {OPERATOR}" not in str(error):
+                raise
+            raise UserError(NO_CUDA) from error
         super().__init__(name, interface, native, stream, shared=options.stream is not None)
         if CUDA not in native.get_providers():
-            raise UserError(
-                "ONNX Runtime cannot load its CUDA part; install CUDA's and cuDNN's libraries of "
-                "the version it was built for, or use --backend onnxruntime"
-            )
+            raise UserError(NO_CUDA)
+        self.kernels = (OPERATOR,) if own else ()
+
+
+def in_int8(bundle: Bundle, name: str, options: EngineOptions) -> bool:
+    """Whether our own operator computes a graph's attention.
+
+    Raises:
+        UserError: it has no heads of the denoiser's size.
+    """
+    return options.int8_attention and takes_part(bundle, name)
 
 
 def content_for_gpu(
@@ -88,6 +111,8 @@ def content_for_gpu(
     path = bundle.file(bundle.graph(name).file)
     own = own_content(bundle, name, options) or Merged(path.read_bytes(), {})
     model = parse(own.model, path)
+    if in_int8(bundle, name, options):
+        attend_in_int8(model)
     rewrite_for_gpu(model, bundle.manifest.denoiser if fused and name in DENOISERS else None)
     return Merged(model.SerializeToString(), own.weights)
 

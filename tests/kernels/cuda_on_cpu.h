@@ -123,11 +123,13 @@ template <class... A, void (*Kernel)(A...)> struct Launcher<Kernel> {
 template <class F> struct Arguments;
 template <class... A> struct Arguments<void(A...)> {
     static constexpr unsigned count = sizeof...(A);
+    static constexpr unsigned sizes[] = {sizeof(A)...};
 };
 
-// Makes a kernel callable from outside: arguments by address, and how many there are.
+// Makes a kernel callable from outside: arguments by address, how many there are, and their bytes.
 #define EXPORT(name)                                                                               \
     extern "C" void launch_##name(unsigned gx, unsigned gy, unsigned block, void** arguments) {    \
         Launcher<name>::launch(gx, gy, block, arguments);                                          \
     }                                                                                              \
-    extern "C" unsigned count_##name() { return Arguments<decltype(name)>::count; }
+    extern "C" unsigned count_##name() { return Arguments<decltype(name)>::count; }               \
+    extern "C" const unsigned* sizes_##name() { return Arguments<decltype(name)>::sizes; }
