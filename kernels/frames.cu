@@ -87,52 +87,77 @@ __device__ void luma_codes(Planes<T> frames, int width, int height, bool dithere
     store_codes(to + start, first, columns, codes);
 }
 
-struct Chroma { float blue, red; };
-
+constexpr int REACH = 3, PAIRS = WIDTH / 2;
+constexpr int TAPS = REACH + WIDTH + REACH - 1;
 __constant__ const float DOWN[] = {
     -0.0140625f, -0.0421875f, 0.1203125f, 0.4359375f, 0.4359375f, 0.1203125f, -0.0421875f,
     -0.0140625f,
 };
 
-// The filtered colour differences, on the scale of 8 bits but for their offset.
+// Eight pixels of a row from the first on, and those beside them that the filter reaches.
 template <class T>
-__device__ Chroma chroma(Planes<T> frames, int width, int height, int column, int row) {
+__device__ void load_taps(const T* row, int first, int width, float (&to)[TAPS]) {
+    float middle[WIDTH];
+    bool whole = first + WIDTH <= width && aligned(row + first, 16);
+    if (whole) load(row + first, middle);
+#pragma unroll
+    for (int i = 0; i < TAPS; ++i) {
+        bool beside = i < REACH || i >= REACH + WIDTH;
+        if (beside || !whole) to[i] = widen(row[within(first - REACH + i, width)]);
+        else to[i] = middle[i - REACH];
+        to[i] = inside(to[i]);
+    }
+}
+
+// Adds a row's part of four filtered colour differences, on the scale of 8 bits but for an offset.
+__device__ inline void add_line(
+    float weight, const float (&colour)[TAPS], const float (&light)[TAPS], float (&sum)[PAIRS]
+) {
     constexpr float across[] = {-0.0375f, 0.2875f, 0.5f, 0.2875f, -0.0375f};
     constexpr int reach[] = {-3, -1, 0, 1, 3};
-    Chroma sum = {0.0f, 0.0f};
+#pragma unroll
+    for (int pair = 0; pair < PAIRS; ++pair) {
+        float line = 0.0f;
+#pragma unroll
+        for (int j = 0; j < 5; ++j) {
+            int tap = REACH + 2 * pair + reach[j];
+            line += across[j] * (colour[tap] - light[tap]);
+        }
+        sum[pair] += weight * line;
+    }
+}
+
+// Four pairs of chroma codes of one row a thread, behind the luma.
+template <class T, class Code>
+__device__ void chroma_codes(Planes<T> frames, int width, int height, bool dithered, Code* to) {
+    int columns = even(width), groups = (columns + WIDTH - 1) / WIDTH;
+    long long index = first_element() / WIDTH;
+    int row = static_cast<int>(index / groups), first = static_cast<int>(index % groups) * WIDTH;
+    if (row >= even(height) / 2) return;
+    float blue[PAIRS] = {}, red[PAIRS] = {};
 #pragma unroll 1
     for (int i = 0; i < 8; ++i) {
         long long start = static_cast<long long>(within(2 * row - 3 + i, height)) * width;
-        Chroma line = {0.0f, 0.0f};
+        float rgb[3][TAPS], light[TAPS];
 #pragma unroll
-        for (int j = 0; j < 5; ++j) {
-            long long pixel = start + within(2 * column + reach[j], width);
-            float red = inside(widen(frames.plane(0)[pixel]));
-            float green = inside(widen(frames.plane(1)[pixel]));
-            float blue = inside(widen(frames.plane(2)[pixel]));
-            float light = luma(red, green, blue);
-            line.blue += across[j] * (blue - light);
-            line.red += across[j] * (red - light);
-        }
-        sum.blue += DOWN[i] * line.blue;
-        sum.red += DOWN[i] * line.red;
+        for (int colour = 0; colour < 3; ++colour)
+            load_taps(frames.plane(colour) + start, first, width, rgb[colour]);
+#pragma unroll
+        for (int tap = 0; tap < TAPS; ++tap)
+            light[tap] = luma(rgb[0][tap], rgb[1][tap], rgb[2][tap]);
+        add_line(DOWN[i], rgb[2], light, blue);
+        add_line(DOWN[i], rgb[0], light, red);
     }
-    return {56.0f / 0.9278f * sum.blue, 56.0f / 0.7874f * sum.red};
-}
-
-// One pair of chroma codes a thread, behind the luma.
-template <class T, class Code>
-__device__ void chroma_codes(Planes<T> frames, int width, int height, bool dithered, Code* to) {
-    int columns = even(width) / 2;
-    long long index = first_element() / WIDTH;
-    int row = static_cast<int>(index / columns), column = static_cast<int>(index % columns);
-    if (row >= even(height) / 2) return;
-    Chroma value = chroma(frames, width, height, column, row);
-    float rounding = threshold(dithered, column, row);
-    Code codes[] = {code<Code>(value.blue + 128.0f, rounding), code<Code>(value.red + 128.0f, rounding)};
+    Code codes[WIDTH];
+#pragma unroll
+    for (int pair = 0; pair < PAIRS; ++pair) {
+        float rounding = threshold(dithered, first / 2 + pair, row);
+        codes[2 * pair] = code<Code>(56.0f / 0.9278f * blue[pair] + 128.0f, rounding);
+        codes[2 * pair + 1] = code<Code>(56.0f / 0.7874f * red[pair] + 128.0f, rounding);
+    }
     long long start = blockIdx.y * picture(width, height);
-    start += static_cast<long long>(even(height) + row) * even(width);
-    store_codes(to + start, 2 * column, even(width), codes);
+    start += static_cast<long long>(even(height) + row) * columns;
+    store_codes(to + start, first, columns, codes);
 }
 
 #define RGB_KERNEL(name, T)                                                                        \

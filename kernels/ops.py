@@ -173,11 +173,11 @@ class Ops(PictureOps, AttentionOps):
         """`kernels.latents.latent_frame`.
 
         Args:
-            latents: float32 (1, channels, frames, height, width).
+            latents: (1, channels, frames, height, width).
             index: of the frame, from 0.
             mean: float32 (channels,).
             std: float32 (channels,).
-            output: float32 (1, channels, 1, height, width).
+            output: (1, channels, 1, height, width), of the latents' type.
         """
         _, channels, frames, *_ = latents.shape
         expect_array("mean", mean, (channels,))
@@ -192,8 +192,8 @@ class Ops(PictureOps, AttentionOps):
         """`kernels.latents.hold_first`, in the latents themselves.
 
         Args:
-            latents: float32 (1, channels, frames, height, width).
-            first: float32 (1, channels, 1, height, width).
+            latents: (1, channels, frames, height, width).
+            first: (1, channels, 1, height, width), of the latents' type.
         """
         _expect_frame(latents, 0, first)
         arguments: list[Argument] = [first, np.int32(latents.shape[2]), _pixels(first), latents]
@@ -203,13 +203,13 @@ class Ops(PictureOps, AttentionOps):
         """`kernels.tiles.take_tile`.
 
         Args:
-            frame: float32 (…, rows, columns).
+            frame: (…, rows, columns).
             row: where the tile begins, and
             column: likewise.
-            tile: float32 (…, height, width), the result.
+            tile: (…, height, width), the result, of the frame's type.
         """
         arguments: list[Argument] = [frame, *_place(frame, tile, row, column), tile]
-        self.stream.launch("tiles", "tiles_take", _grid(tile), arguments)
+        self.stream.launch("tiles", f"tiles_take_{tile.dtype}", _grid(tile), arguments)
 
     def add_tile(
         self,
@@ -223,8 +223,8 @@ class Ops(PictureOps, AttentionOps):
         """`kernels.tiles.add_tile`.
 
         Args:
-            canvas: float32 (…, rows, columns).
-            tile: float32 (…, height, width).
+            canvas: (…, rows, columns).
+            tile: (…, height, width), of the canvas's type.
             down: float32 (height,).
             across: float32 (width,).
             row: of the canvas, where the tile's first lies, and
@@ -234,28 +234,27 @@ class Ops(PictureOps, AttentionOps):
         expect_array("across", across, tile.shape[-1:])
         place = _place(canvas, tile, row, column)
         arguments: list[Argument] = [tile, down, across, *place, canvas]
-        self.stream.launch("tiles", "tiles_add", _grid(tile), arguments)
+        self.stream.launch("tiles", f"tiles_add_{tile.dtype}", _grid(tile), arguments)
 
     def _for_each_channel(
         self, kernel: str, frame: DeviceArray, arguments: Sequence[Argument]
     ) -> None:
         grid = (blocks(int(_pixels(frame))), frame.shape[1])
-        self.stream.launch("latent_frame", kernel, grid, arguments)
+        self.stream.launch("latent_frame", f"{kernel}_{frame.dtype}", grid, arguments)
 
 
 def _expect_frame(latents: DeviceArray, index: int, frame: DeviceArray) -> None:
     _, channels, frames, height, width = latents.shape
     expect(0 <= index < frames, f"there is no latent frame {index} of {frames}")
-    expect_array("latents", latents, (1, channels, frames, height, width))
-    expect_array("frame", frame, (1, channels, 1, height, width))
+    expect_array("latents", latents, (1, channels, frames, height, width), floats(latents))
+    expect_array("frame", frame, (1, channels, 1, height, width), latents.dtype)
 
 
 def _place(whole: DeviceArray, tile: DeviceArray, row: int, column: int) -> list[np.int32]:
     """Rows and columns of the whole, the tile's place in it, and its own height and width."""
     *planes, rows, columns = whole.shape
     height, width = tile.shape[-2:]
-    expect_array("whole", whole, whole.shape)
-    expect_array("tile", tile, (*planes, height, width))
+    expect_array("tile", tile, (*planes, height, width), floats(whole))
     expect(
         0 <= row <= rows - height and 0 <= column <= columns - width,
         f"a tile of {height}x{width} at {row}, {column} is not within {rows}x{columns}",

@@ -78,14 +78,14 @@ class PictureOps:
         _, _, count, height, width = frames.shape
         rows, columns = height + height % 2, width + width % 2
         expect_array("output", output, (count, rows // 2 * 3, columns), dtype)
-        threads = {"luma": rows * -(-columns // 8), "chroma": rows // 2 * (columns // 2)}
+        pieces = -(-columns // 8)
         arguments: list[Argument] = [
             frames, *_strides(frames), np.int32(width), np.int32(height), np.int32(dithered),
             output,
         ]  # fmt: skip
-        for part, needed in threads.items():
+        for part, lines in ("luma", rows), ("chroma", rows // 2):
             kernel = f"frames_{name}_{part}_{floats(frames)}"
-            self.stream.launch("frames", kernel, (blocks(8 * needed), count), arguments)
+            self.stream.launch("frames", kernel, (blocks(8 * lines * pieces), count), arguments)
 
 
 def blocks(elements: int) -> int:
