@@ -5,13 +5,19 @@ The counters are the whole machine's: an idle core and another program's work ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from ..errors import MissingExtraError
+from ..kernels.native import import_cuda
 
 POWERCAP = Path("/sys/class/powercap")
 """Linux's power capping: a folder a zone, `intel-rapl:0` for the first package, AMD's too."""
 NOT_AVAILABLE = "not available"
+LEAST_SECONDS = 1.0
+"""Of work whose energy is counted: a GPU's counter moves some ten times a second."""
 
 
 class Counter(Protocol):
@@ -57,16 +63,16 @@ class Gpu:
         """Look at a GPU.
 
         Raises:
-            nvml.NVMLError: it does not count.
+            nvml.NvmlError: it does not count.
         """
         self.name = f"gpu-{index}"
         self._nvml = nvml
-        self._handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        self._handle = nvml.device_get_handle_by_index_v2(index)
         self.joules()
 
     def joules(self) -> float:
         """Since the driver was loaded."""
-        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+        return float(self._nvml.device_get_total_energy_consumption(self._handle)) / 1e3
 
     def since(self, before: float) -> float:
         """The difference."""
@@ -98,6 +104,22 @@ def find_meter(powercap: Path = POWERCAP) -> Meter:
     return Meter([*_packages(powercap), *_gpus()])
 
 
+def joules_a_run(run: Callable[[], object], meter: Meter | None = None) -> float | str:
+    """What the whole machine uses for one run, of as many as take a second; or that nothing counts.
+
+    Args:
+        run: ends when its work is done, a device's too.
+        meter: by default every counter that there is.
+    """
+    meter = meter or find_meter()
+    before, began, runs = meter.read(), time.perf_counter(), 0
+    while before and time.perf_counter() - began < LEAST_SECONDS:
+        run()
+        runs += 1
+    used = meter.since(before)
+    return NOT_AVAILABLE if used is None else round(used / runs, 4)
+
+
 def _packages(powercap: Path) -> list[Counter]:
     found: list[Counter] = []
     for zone in sorted(powercap.glob("intel-rapl:[0-9]*")):
@@ -113,13 +135,13 @@ def _packages(powercap: Path) -> list[Counter]:
 
 
 def _gpus() -> list[Counter]:
-    """Those that NVML names; none without its Python package or a driver."""
+    """Those that NVML names; none without cuda-bindings or a driver."""
     try:
-        import pynvml
-    except ImportError:
+        nvml = import_cuda("bindings.nvml")
+    except MissingExtraError:
         return []
     try:
-        pynvml.nvmlInit()
-        return [Gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
+        nvml.init_v2()
+        return [Gpu(nvml, index) for index in range(nvml.device_get_count_v2())]
+    except (nvml.NvmlError, RuntimeError):  # the latter where there is no driver's library
         return []

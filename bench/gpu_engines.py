@@ -1,30 +1,30 @@
-"""What a backend makes of a denoiser on this machine: how long it takes to open, and to run."""
+"""What a backend makes of a model on this machine: how long it takes to open, and to run."""
 
 from __future__ import annotations
 
 import importlib
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
-from ..engine import Bundle, EngineOptions, EngineStore, Session, Tensor, open_graph
+from ..engine import Bundle, EngineOptions, EngineStore, Tensor, open_graph
 from ..engine.backends.tensorrt.engines import build_engine, describe
 from ..engine.backends.tensorrt.package import PACKAGES
+from ..engine.manifest import DECODERS, TEXT_ENCODER
 from ..engine.open import GpuBackend, find_backend
 from ..engine.profiles import LatentSize
-from ..engine.session import on_stream
 from ..errors import UserError
 from ..kernels.device import Stream
 from ..runtime.conditioning import Conditioning
+from ..runtime.vae import CACHE_OUT
+from .gpu_times import timed
 
 GPU_BACKENDS = ("onnxruntime-cuda", "onnxruntime-rtx", "tensorrt", "tensorrt-rtx")
 GB = 2**30
-REPETITIONS = 10
 
 
 def open_stream(backend: str) -> Stream | None:
@@ -55,12 +55,12 @@ def found(backend: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """One denoiser run.
+    """One run.
 
     Attributes:
-        bundle: whose denoiser.
+        bundle: whose graph.
         size: of the latents.
-        batch: how many predictions at once.
+        batch: how many predictions of the denoiser at once.
     """
 
     bundle: Path
@@ -68,7 +68,7 @@ class Case:
     batch: int = 1
 
     def feeds(self, bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
-        """Random latents and text, the same each time."""
+        """Of a denoiser: random latents and text, the same each time."""
         random = np.random.default_rng(0)
         text, channels = bundle.manifest.text, bundle.manifest.latents.channels
         size = (self.size.frames, self.size.height, self.size.width)
@@ -82,93 +82,142 @@ class Case:
             "encoder_hidden_states": random.standard_normal(tokens, np.float32),
         }
 
+    def text(self, bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
+        """Of a text encoder: a prompt as long as any, the last quarter of it padding."""
+        tokens = bundle.manifest.text.max_tokens
+        ids = np.random.default_rng(0).integers(3, 100, (1, tokens))
+        mask = np.ones_like(ids)
+        mask[:, tokens * 3 // 4 :] = 0
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def latent_frame(self, bundle: Bundle) -> np.ndarray[Any, Any]:
+        """Of a VAE's decoder: random, the same each time."""
+        shape = (1, bundle.manifest.latents.channels, 1, self.size.height, self.size.width)
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
+
 
 def denoiser(backend: str, case: Case, *, beside_cpu: bool = False) -> dict[str, Any]:
     """Build the engine where the backend builds any, open it, run it.
 
     Returns:
-        Seconds to build and to open, and of the first run (an engine may be compiled then);
-        milliseconds of one run among many in a row on the device, and of handing one over; GB of
-        device memory that were taken between beginning and end, which the pool keeps, so that it is
-        the most; whether every output is a finite number; and, beside the CPU's, the largest
-        difference from its output, over its largest value.
+        What `Measured` says; beside the CPU's, also the largest difference from its output, over
+        its largest value.
 
     Raises:
         UserError: what the backend needs is not here, or it is for other GPUs.
     """
-    bundle, stream = Bundle.open(case.bundle), open_stream(backend)
-    before = stream.device.memory_in_use() if stream else 0
-    built = _build(backend, bundle, case.size, stream)
-    began = time.perf_counter()
-    options = EngineOptions(stream=stream)
-    with open_graph(bundle, "denoiser", backend=backend, options=options) as session:
-        opened = time.perf_counter() - began
-        times, output = timed(session, case.feeds(bundle), stream)
-        values = np.asarray(output)
-        used = stream.device.memory_in_use() - before if stream else None
-    error = {"error": _error(values, bundle, case)} if beside_cpu else {}
-    return {
-        "latents": list(values.shape),
-        **built,
-        "open_seconds": round(opened, 3),
-        **times,
-        **({"memory_gb": round(used / GB, 3)} if used is not None else {}),
-        "finite": bool(np.isfinite(values).all()),
-        **error,
-    }
+    measured = Measured(backend, Bundle.open(case.bundle), case.size, open_stream(backend))
+    feeds = case.feeds(measured.bundle)
+    figures, outputs = measured("denoiser", feeds)
+    values = np.asarray(outputs["sample"])
+    error = {"error": _error(values, measured.bundle, feeds)} if beside_cpu else {}
+    return {"latents": list(values.shape), **figures, **error}
 
 
-def timed(
-    session: Session, feeds: Mapping[str, Tensor], stream: Stream | None
-) -> tuple[dict[str, float], Tensor]:
-    """What a run takes, in milliseconds, and what it gives; feeds lie on the device already."""
-    if stream is not None:
-        feeds = {name: on_stream(stream, feed) for name, feed in feeds.items()}
-    began = time.perf_counter()
-    output = session.run(feeds)["sample"]
-    if stream is not None:
-        stream.synchronize()
-    first = time.perf_counter() - began
-    each = _on_stream(session, feeds, stream) if stream else _on_host(session, feeds)
-    return {"first_run_seconds": round(first, 3), **each}, output
+def text_encoder(backend: str, case: Case) -> dict[str, Any]:
+    """The same of a text encoder."""
+    measured = Measured(backend, Bundle.open(case.bundle), case.size, open_stream(backend))
+    feeds = case.text(measured.bundle)
+    figures, _ = measured(TEXT_ENCODER, feeds)
+    return {"tokens": feeds["input_ids"].size, **figures}
 
 
-def _on_stream(session: Session, feeds: Mapping[str, Tensor], stream: Stream) -> dict[str, float]:
-    begin, began = stream.record(), time.perf_counter()
-    for _ in range(REPETITIONS):
-        session.run(feeds)
-    handed = time.perf_counter() - began
-    end = stream.record()
-    end.synchronize()
-    return {
-        "run_ms": round(end.milliseconds_since(begin) / REPETITIONS, 4),
-        "handing_over_ms": round(1e3 * handed / REPETITIONS, 4),
-    }
+def vae_decoder(backend: str, case: Case) -> dict[str, dict[str, Any]]:
+    """The same of a VAE's decoder, as `decoder_calls` says."""
+    measured = Measured(backend, Bundle.open(case.bundle), case.size, open_stream(backend))
+    return decoder_calls(measured, case.latent_frame(measured.bundle))
 
 
-def _on_host(session: Session, feeds: Mapping[str, Tensor]) -> dict[str, float]:
-    times = []
-    for _ in range(3):
+def decoder_calls(measure: Measure, latents: np.ndarray[Any, Any]) -> dict[str, dict[str, Any]]:
+    """What the first latent frame of a clip takes in a VAE's decoder, and what a later one.
+
+    The later one writes over the results of the run before, as a clip's do.
+
+    Args:
+        measure: runs a graph of that name; gives figures, and what came out.
+        latents: (1, channels, 1, height, width).
+    """
+    first, outputs = measure(DECODERS[0], {"latents": latents}, over=False)
+    outputs.pop("frames")
+    cache = {name.removeprefix(CACHE_OUT): array for name, array in outputs.items()}
+    later, _ = measure(DECODERS[1], {"latents": latents, **cache}, over=True)
+    return dict(zip(DECODERS, (first, later), strict=True))
+
+
+class Measure(Protocol):
+    """Measures runs of a graph."""
+
+    def __call__(
+        self, name: str, feeds: Mapping[str, Tensor], *, over: bool
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Figures, and what came out; `over`: each run writes over the results before."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Builds, opens and runs graphs, and tells what that took.
+
+    Called, it gives seconds to build and to open, and of the first run (an engine may be compiled
+    then); milliseconds of one run among many in a row on the device, and of handing one over;
+    joules of a run; GB of device memory that were taken between beginning and end, which the pool
+    keeps, so that it is the most; whether every number that came out is finite, but for a VAE's
+    cache; then the outputs.
+
+    Attributes:
+        backend: its name.
+        bundle: whose graphs.
+        size: of the latents.
+        stream: of the backend's GPU.
+    """
+
+    backend: str
+    bundle: Bundle
+    size: LatentSize
+    stream: Stream | None
+
+    def __call__(
+        self, name: str, feeds: Mapping[str, Tensor], *, over: bool = False
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Of one graph; `over`: each run writes over the results of the one before."""
+        before = self._memory()
+        built = self.build(name)
         began = time.perf_counter()
-        session.run(feeds)
-        times.append(time.perf_counter() - began)
-    return {"run_ms": round(1e3 * statistics.median(times), 4)}
+        options = EngineOptions(stream=self.stream)
+        with open_graph(self.bundle, name, backend=self.backend, options=options) as session:
+            opened = time.perf_counter() - began
+            times, outputs = timed(session, feeds, self.stream, over=over)
+            shown = [v for n, v in outputs.items() if not n.startswith(CACHE_OUT)]
+            finite = all(np.isfinite(np.asarray(output)).all() for output in shown)
+            used = self._memory() - before
+        return {
+            "precision": self.bundle.graph(name).precision,
+            **built,
+            "open_seconds": round(opened, 3),
+            **times,
+            **({"memory_gb": round(used / GB, 3)} if self.stream else {}),
+            "finite": bool(finite),
+        }, outputs
+
+    def build(self, name: str) -> dict[str, Any]:
+        """Build an engine for the GPU, where the backend builds any: seconds, size, layers."""
+        package = PACKAGES.get(self.backend)
+        if package is None or self.stream is None:
+            return {}
+        spec = describe(package, self.bundle, name, [self.size], device=self.stream.device)
+        record = build_engine(EngineStore(), self.bundle, spec, None, lambda *_: None).record
+        return {
+            "build_seconds": record.seconds,
+            "engine_mb": round(record.plan.size / 1e6, 1),
+            "layers": record.layers,
+        }
+
+    def _memory(self) -> int:
+        return self.stream.device.memory_in_use() if self.stream else 0
 
 
-def _error(values: np.ndarray[Any, Any], bundle: Bundle, case: Case) -> float:
+def _error(
+    values: np.ndarray[Any, Any], bundle: Bundle, feeds: Mapping[str, np.ndarray[Any, Any]]
+) -> float:
     with open_graph(bundle, "denoiser") as session:
-        wanted = np.asarray(session.run(case.feeds(bundle))["sample"])
+        wanted = np.asarray(session.run(feeds)["sample"])
     return float(f"{np.abs(values - wanted).max() / np.abs(wanted).max():.3g}")
-
-
-def _build(backend: str, bundle: Bundle, size: LatentSize, stream: Stream | None) -> dict[str, Any]:
-    package = PACKAGES.get(backend)
-    if package is None or stream is None:
-        return {}
-    spec = describe(package, bundle, "denoiser", [size], device=stream.device)
-    record = build_engine(EngineStore(), bundle, spec, None, lambda *_: None).record
-    return {
-        "build_seconds": record.seconds,
-        "engine_mb": round(record.plan.size / 1e6, 1),
-        "layers": record.layers,
-    }

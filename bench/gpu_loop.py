@@ -1,22 +1,32 @@
-"""Whole clips of the embedded model on a backend: how long, how near to others, what is idle."""
+"""Whole clips on a backend: how long, how near to others, what is idle, what the host does."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..engine import Tensor
 from ..engine.memory import peak_memory_mb
 from ..engine.profiles import LatentSize
+from ..kernels.device import Stream
 from ..kernels.noise import standard_normal
+from ..runtime.arithmetic import arithmetic_on
 from ..runtime.clip import Clip
+from ..runtime.guidance import fits_batched
 from ..runtime.pipeline import Pipeline
 from ..runtime.request import Request, settle
-from .gpu_engines import GB, Case, timed
+from .energy import joules_a_run
+from .gpu_engines import GB, Case, decoder_calls
+from .gpu_times import timed
 from .quality.similarity import similarity
 from .suite import SkippedError
 
@@ -69,14 +79,24 @@ def embedded_checkpoint() -> Path:
     return CHECKPOINT
 
 
-def measure(backend: str, request: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+def measure(
+    backend: str, request: dict[str, Any], bundle: Path | None = None, *, clips: int = CLIPS
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """Make clips; their frames, and what they took.
 
+    Args:
+        backend: its name.
+        request: fields of `Request`.
+        bundle: by default the embedded one.
+        clips: after a first one.
+
     Returns:
-        uint8 (frames, height, width, 3); then medians of three clips after one: seconds in all, of
-        denoising and of decoding; milliseconds of a step, of its denoiser runs alone, and what is
-        left of it: kernels, and the host's share; how many steps of a clip were launched as one
-        CUDA graph; memory in GB (2^30 bytes).
+        uint8 (frames, height, width, 3); then medians: seconds in all, of denoising and of
+        decoding; milliseconds of a step, of its denoiser runs alone, of what is left of it (kernels
+        and the host's share) and of the host's own work; seconds of the clip's engines alone (its
+        prompts are known by then), and the shares of the whole clip that lie outside of them, and
+        outside of its stages; how many steps were launched as one CUDA graph; joules of a clip;
+        memory in GB (2^30 bytes).
 
     Raises:
         UserError: what the backend needs is not here.
@@ -85,28 +105,80 @@ def measure(backend: str, request: dict[str, Any]) -> tuple[NDArray[np.uint8], d
 
     options = dict(request)
     prompt = options.pop("prompt")
-    with load(backend=backend, preset="full") as pipe:
+    with load(bundle, backend=backend, preset="full") as pipe:
         stream = pipe.sessions.stream
         before = stream.device.memory_in_use() if stream else 0
         began = time.perf_counter()
         pipe(prompt, **options)
         first = time.perf_counter() - began
-        clips = [pipe(prompt, **options) for _ in range(CLIPS)]
-        step = 1e3 * statistics.median(s for clip in clips for s in clip.record.step_seconds)
+        made = [pipe(prompt, **options) for _ in range(clips)]
+        step = 1e3 * statistics.median(s for clip in made for s in clip.record.step_seconds)
         run = _denoiser_ms(pipe, options)
+        engines = (options["steps"] * run + _decoder_ms(pipe, options)) / 1e3
+        host = host_seconds(pipe, prompt, options)
+        joules = joules_a_run(lambda: pipe(prompt, **options))
         used = stream.device.memory_in_use() - before if stream else None
-    return clips[-1].frames, {
+    seconds = _median(made, "total")
+    return made[-1].frames, {
         "first_clip_seconds": round(first, 4),
-        "seconds": _median(clips, "total"),
-        "denoise_seconds": _median(clips, "denoise"),
-        "vae_seconds": _median(clips, "vae"),
+        "seconds": seconds,
+        "denoise_seconds": _median(made, "denoise"),
+        "vae_seconds": _median(made, "vae"),
         "step_ms": round(step, 4),
         "denoiser_ms": run,
         "rest_of_step_ms": round(step - run, 4),
-        "recorded_steps": len(clips[-1].record.recorded_steps),
+        "host_step_ms": round(1e3 * statistics.median(host), 4),
+        "engines_seconds": round(engines, 4),
+        "outside_engines_share": round(1 - engines / seconds, 4),
+        "outside_stages_share": round(statistics.median(map(outside_stages, made)), 4),
+        "recorded_steps": len(made[-1].record.recorded_steps),
+        "joules": joules,
         **({"memory_gb": round(used / GB, 3)} if used is not None else {}),
         "host_peak_memory_gb": round(peak_memory_mb() / 1024, 3),
     }
+
+
+def outside_stages(clip: Clip) -> float:
+    """The share of a clip's time that none of its stages accounts for."""
+    stages = dict(clip.record.seconds)
+    total = stages.pop("total")
+    return 1 - sum(stages.values()) / total
+
+
+def host_seconds(pipe: Pipeline, prompt: str, options: dict[str, Any]) -> list[float]:
+    """What the host does in each step of a clip beside waiting for the device."""
+    steps = pipe.stream(prompt, **options)
+    spent: list[float] = []
+    with _watched(pipe.sessions.stream) as waits:
+        for step in steps:
+            spent.append(step.seconds - waits.seconds)
+            waits.seconds = 0.0
+    return spent
+
+
+@dataclass
+class _Waits:
+    """How long the host has waited."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def _watched(stream: Stream | None) -> Iterator[_Waits]:
+    """What is waited for a stream, while it lasts."""
+    waits = _Waits()
+    if stream is None:
+        yield waits
+        return
+    wait = stream.synchronize
+
+    def synchronize() -> None:
+        began = time.perf_counter()
+        wait()
+        waits.seconds += time.perf_counter() - began
+
+    with mock.patch.object(stream, "synchronize", synchronize):
+        yield waits
 
 
 def compare(frames: NDArray[np.uint8], reference: Path) -> dict[str, Any]:
@@ -123,8 +195,26 @@ def _median(clips: list[Clip], stage: str) -> float:
 
 
 def _denoiser_ms(pipe: Pipeline, options: dict[str, Any]) -> float:
-    """Both predictions of a step, in one run, among many in a row."""
-    size = LatentSize(*options["latents"].shape[2:])
-    feeds = Case(pipe.bundle.path, size, batch=2).feeds(pipe.bundle)
+    """Both predictions of a step, in one run where the loop does so, among many in a row."""
+    shape = options["latents"].shape
+    memory = arithmetic_on(pipe.sessions.stream).memory
+    batched = fits_batched(pipe.bundle.manifest, shape, memory)
+    feeds = Case(pipe.bundle.path, LatentSize(*shape[2:]), 2 if batched else 1).feeds(pipe.bundle)
     times, _ = timed(pipe.sessions("denoiser"), feeds, pipe.sessions.stream)
-    return times["run_ms"]
+    ms: float = times["run_ms"]
+    return ms if batched else 2 * ms
+
+
+def _decoder_ms(pipe: Pipeline, options: dict[str, Any]) -> float:
+    """All latent frames, each among many like it in a row."""
+    size = LatentSize(*options["latents"].shape[2:])
+
+    def run(
+        name: str, feeds: Mapping[str, Tensor], *, over: bool
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return timed(pipe.sessions(name), feeds, pipe.sessions.stream, over=over)
+
+    latents = Case(pipe.bundle.path, size).latent_frame(pipe.bundle)
+    first, later = decoder_calls(run, latents).values()
+    ms: float = first["run_ms"] + (size.frames - 1) * later["run_ms"]
+    return ms

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..engine import Bundle
+from .gpu_engines import Case
+
 KERNEL = "_kernel_time"
 SUFFIX = "ExecutionProvider"
 
@@ -40,3 +43,14 @@ def placement(
         provider = node["provider"].removesuffix(SUFFIX)
         counts.setdefault(provider, Counter())[node["op_name"]] += 1
     return {provider: dict(kinds.most_common()) for provider, kinds in counts.items()}
+
+
+def placed(backend: str, case: Case) -> dict[str, Any]:
+    """The nodes of a denoiser by who runs them, where that is ONNX Runtime with a GPU."""
+    if backend != "onnxruntime-cuda":
+        return {}
+    from ..engine.backends.onnxruntime_cuda import open_stream, providers
+
+    bundle = Bundle.open(case.bundle)
+    path = bundle.file(bundle.graph("denoiser").file)
+    return {"nodes": placement(path, providers(open_stream()), case.feeds(bundle))}

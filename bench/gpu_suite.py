@@ -15,8 +15,10 @@ import click
 
 from ..engine.folders import write_whole
 from ..errors import unknown
-from .gpu_parts import PARTS, Setting
+from .gpu_parts import PARTS
 from .gpu_report import as_markdown
+from .gpu_setting import Setting
+from .gpu_shares import with_shares
 from .suite import Figures, apart, attempt, summary, work_folder
 
 PART_SECONDS = 300
@@ -53,8 +55,9 @@ def main(
         for name in names:
             results[name] = _apart(name, Setting(folder, small), seconds)
             click.echo(f"{name}: {summary(results[name])}", err=True)
-            write_whole(out / RESULTS, f"{json.dumps(results, indent=1)}\n".encode())
-            write_whole(out / TABLES, as_markdown(results).encode())
+            told = with_shares(results)
+            write_whole(out / RESULTS, f"{json.dumps(told, indent=1)}\n".encode())
+            write_whole(out / TABLES, as_markdown(told).encode())
     click.echo(out / RESULTS)
 
 

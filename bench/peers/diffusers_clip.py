@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .timing import device_memory_gb, peak_memory_gb, wall_seconds
+from .timing import device_memory_gb, joules, peak_memory_gb, wall_seconds
 
 Frames = NDArray[np.uint8]
 
@@ -67,8 +67,9 @@ def clip(
     """The frames of a request, and what making them took; see `opened`.
 
     Returns:
-        uint8 (frames, height, width, 3); then seconds (median of three clips, after one), and GB
-        (2^30 bytes) of device memory: what is taken at the end, and the most that tensors held.
+        uint8 (frames, height, width, 3); then seconds (median of three clips, after one), joules of
+        one, and GB (2^30 bytes) of device memory: what is taken at the end, and the most that
+        tensors held.
     """
     make = opened(checkpoint, request, device, tokens=tokens)
     frames: list[Frames] = []
@@ -79,6 +80,7 @@ def clip(
     spent = wall_seconds(keep, device, repetitions=3)
     return frames[0], {
         "seconds": spent,
+        "joules": joules(make, device),
         "memory_in_use_gb": device_memory_gb(device),
         "peak_tensors_gb": peak_memory_gb(device),
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..gpu_loop import embedded_tokens
 from . import diffusers_clip
 from .contest import Array, Opened
+from .diffusers_wan import decoding_operations
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Feeds = Mapping[str, NDArray[Any]]
@@ -60,16 +61,12 @@ def vae_decoder(checkpoint: Path, latents: Array, precision: str) -> Opened:
 
 
 def vae_operations(checkpoint: Path, latents: Array) -> int:
-    """Floating-point operations of a decoding, counted on tensors without values."""
+    """Floating-point operations of a decoding."""
     from diffusers import AutoencoderKLWan
-    from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
         model: Any = AutoencoderKLWan.from_config(AutoencoderKLWan.load_config(checkpoint / "vae"))
-        given = torch.empty(latents.shape)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.decode(given, return_dict=False)
-    return int(counter.get_total_flops())
+    return decoding_operations(model, latents.shape)
 
 
 def clip(checkpoint: Path, request: dict[str, Any], precision: str, *, compiled: bool) -> Opened:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..energy import joules_a_run
+
 
 def has_cuda() -> bool:
     """Whether PyTorch finds a CUDA device."""
@@ -32,6 +34,17 @@ def wall_seconds(work: Callable[[], object], device: str, repetitions: int) -> f
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
+
+
+def joules(work: Callable[[], object], device: str) -> float | str:
+    """What the machine uses for one call, its work on the device done; or that nothing counts."""
+
+    def finished() -> None:
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return joules_a_run(finished)
 
 
 def device_memory_gb(device: str) -> float | None:

@@ -10,13 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ..wan_layout import TINY, Layout, TextLayout
-from .diffusers_wan import make_denoiser
+from .diffusers_wan import make_denoiser, make_text_encoder, make_vae
 
 
 def copy_but(folder: Path, pattern: Path, *models: str) -> None:
@@ -51,23 +51,43 @@ def write(folder: Path, pattern: Path, layout: Layout, device: str) -> None:
 
 def write_text(folder: Path, pattern: Path, layout: TextLayout) -> None:
     """Write a checkpoint with a text encoder of that layout, and a tiny denoiser that fits it."""
-    from transformers import UMT5Config, UMT5EncoderModel
-
     copy_but(folder, pattern, "transformer", "text_encoder")
-    torch.manual_seed(0)
-    encoder = UMT5EncoderModel(UMT5Config(**asdict(layout)))
-    encoder.to(torch.float16).save_pretrained(folder / "text_encoder")
+    _save_text(folder, layout)
     denoiser = make_denoiser(replace(TINY, text_dim=layout.d_model), "cpu", torch.float16)
     denoiser.save_pretrained(folder / "transformer")
 
 
 def write_vae(folder: Path, pattern: Path, *, base: int = 96) -> None:
     """Write a checkpoint with Wan 2.1's VAE; `base` is the width it is a multiple of."""
-    from diffusers import AutoencoderKLWan
-
     copy_but(folder, pattern, "vae")
-    torch.manual_seed(0)
-    AutoencoderKLWan(base_dim=base).to(torch.float16).save_pretrained(folder / "vae")
+    _save_vae(folder, base)
+
+
+def write_whole(
+    folder: Path, pattern: Path, layout: Layout, text: TextLayout, device: str, *, base: int
+) -> None:
+    """Write a checkpoint all of whose models are of the given sizes, in fp16.
+
+    Args:
+        folder: to write to; must not be there.
+        pattern: the checkpoint that tokenizer and scheduler are copied from.
+        layout: of the denoiser; its weights are those of `make_denoiser`.
+        text: of the text encoder.
+        device: where the denoiser's weights are drawn.
+        base: of the VAE.
+    """
+    copy_but(folder, pattern, "transformer", "text_encoder", "vae")
+    make_denoiser(layout, device, torch.float16).save_pretrained(folder / "transformer")
+    _save_text(folder, text)
+    _save_vae(folder, base)
+
+
+def _save_text(folder: Path, layout: TextLayout) -> None:
+    make_text_encoder(layout, "cpu", torch.float16).save_pretrained(folder / "text_encoder")
+
+
+def _save_vae(folder: Path, base: int) -> None:
+    make_vae(base, "cpu", torch.float16).save_pretrained(folder / "vae")
 
 
 def export(checkpoint: Path, bundle: Path, graphs: Sequence[str], precision: str) -> None:

@@ -8,13 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mutoscope.bench.energy import find_meter
+from mutoscope.bench import energy
+from mutoscope.bench.energy import find_meter, joules_a_run
 from mutoscope.bench.measure import Measurement, Repeat
+
+NVML = "cuda.bindings.nvml"
 
 
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setitem(sys.modules, NVML, None)
 
 
 def zone(powercap: Path, folder: str, name: str, energy: object, most: int = 10_000_000) -> Path:
@@ -52,25 +55,48 @@ def test_what_cannot_be_read_is_not_available(tmp_path: Path, energy: str | None
 def test_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used = iter([5000, 6000, 7500])  # mJ; the first is a look whether it counts
     nvml: Any = SimpleNamespace(
-        NVMLError=RuntimeError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetCount=lambda: 1,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(used),
+        NvmlError=KeyError,
+        init_v2=lambda: None,
+        device_get_count_v2=lambda: 1,
+        device_get_handle_by_index_v2=lambda index: index,
+        device_get_total_energy_consumption=lambda handle: next(used),
     )
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setitem(sys.modules, NVML, nvml)
     meter = find_meter(tmp_path)
     assert str(meter) == "gpu-0"
     assert meter.since(meter.read()) == pytest.approx(1.5)
 
 
-def test_no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyError, RuntimeError], ids=["driver", "library"])
+def test_no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     def fail() -> None:
-        raise RuntimeError("Driver Not Loaded")
+        raise error("not found")
 
-    nvml = SimpleNamespace(NVMLError=RuntimeError, nvmlInit=fail)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setitem(sys.modules, NVML, SimpleNamespace(NvmlError=KeyError, init_v2=fail))
     assert str(find_meter(tmp_path)) == "not available"
+
+
+def test_joules_of_a_run_are_a_share_of_a_second_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = zone(tmp_path, "intel-rapl:0", "package-0", 0) / "energy_uj"
+    clock = iter(range(100))  # a quarter of a second each time that it is asked
+    monkeypatch.setattr(energy.time, "perf_counter", lambda: next(clock) / 4)
+    runs: list[None] = []
+
+    def work() -> None:
+        runs.append(None)
+        file.write_text(str(int(file.read_text()) + 1_500_000))
+
+    assert joules_a_run(work, find_meter(tmp_path)) == pytest.approx(1.5)
+    assert len(runs) == 3
+
+
+def test_what_nothing_counts_is_not_run(tmp_path: Path) -> None:
+    def work() -> None:
+        raise AssertionError
+
+    assert joules_a_run(work, find_meter(tmp_path)) == "not available"
 
 
 def test_a_repetition_takes_its_share(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import mutoscope
 import numpy as np
 import pytest
 from cpu_device import CpuStream
-from mutoscope.bench import gpu_engines, gpu_loop, gpu_parts
-from mutoscope.bench.gpu_engines import Case, denoiser, found, timed
-from mutoscope.bench.gpu_parts import Setting, SkippedError
+from mutoscope.bench import gpu_engines, gpu_loop, gpu_parts, gpu_times, gpu_wan
+from mutoscope.bench.gpu_engines import Case, denoiser, found, text_encoder, vae_decoder
 from mutoscope.bench.gpu_placement import placement
+from mutoscope.bench.gpu_setting import BACKENDS, Setting
+from mutoscope.bench.gpu_times import timed
+from mutoscope.bench.suite import SkippedError
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends import tensorrt
 from mutoscope.engine.profiles import LatentSize
@@ -27,7 +29,43 @@ def test_a_denoiser_on_the_cpu() -> None:
     assert figures["latents"] == [2, 16, 2, 4, 6]
     assert (figures["error"], figures["finite"]) == (0, True)
     assert 0 < figures["run_ms"] < 60_000
+    assert figures["precision"] == Bundle.open(EMBEDDED).precision
     assert "memory_gb" not in figures
+
+
+def test_a_text_encoder_on_the_cpu() -> None:
+    figures = text_encoder("onnxruntime", SMALL)
+    assert figures["tokens"] == Bundle.open(EMBEDDED).manifest.text.max_tokens
+    assert figures["finite"] is True
+    assert figures["run_ms"] > 0
+
+
+def test_a_decoder_on_the_cpu() -> None:
+    figures = vae_decoder("onnxruntime", SMALL)
+    assert list(figures) == ["vae_decoder_first", "vae_decoder_next"]
+    for call in figures.values():
+        assert call["finite"] is True
+        assert call["run_ms"] > 0
+
+
+class Decoder:
+    """Gives numbers that tell one run from the next."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, list[str], bool]] = []
+
+    def __call__(self, name: str, feeds: Any, *, over: bool) -> Any:
+        self.runs.append((name, sorted(feeds), over))
+        return {"run_ms": 1.0}, {"frames": np.zeros(1), "new_cache.00": np.zeros(2)}
+
+
+def test_a_later_call_takes_the_first_one_s_cache() -> None:
+    decoder = Decoder()
+    gpu_engines.decoder_calls(decoder, np.zeros((1, 16, 1, 2, 2), np.float32))
+    assert decoder.runs == [
+        ("vae_decoder_first", ["latents"], False),
+        ("vae_decoder_next", ["cache.00", "latents"], True),
+    ]
 
 
 class Session:
@@ -35,13 +73,18 @@ class Session:
 
     def __init__(self) -> None:
         self.fed: list[Any] = []
+        self.written: list[Any] = []
 
-    def run(self, feeds: Any) -> Any:
+    def run(self, feeds: Any, into: Any = None) -> Any:
         self.fed.append(feeds)
-        return {"sample": np.zeros(3)}
+        self.written.append(into)
+        return {"sample": np.full(3, len(self.fed))}
 
 
-def test_times_are_the_devices(cpu_stream: CpuStream, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("over", [False, True])
+def test_times_are_the_devices(
+    cpu_stream: CpuStream, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
     session: Any = Session()
 
     def record(self: CpuStream) -> Any:
@@ -52,13 +95,21 @@ def test_times_are_the_devices(cpu_stream: CpuStream, monkeypatch: pytest.Monkey
             milliseconds_since=lambda earlier: float(now - earlier.now),
         )
 
+    def joules(run: Any) -> float:
+        cpu_stream.calls.clear()
+        run()
+        assert cpu_stream.calls == ["synchronize"]
+        return 4.5
+
     monkeypatch.setattr(CpuStream, "record", record, raising=False)
+    monkeypatch.setattr(gpu_times, "joules_a_run", joules)
     feeds = {"x": np.ones(3, np.float32)}
-    times, _ = timed(session, feeds, cpu_stream)  # type: ignore[arg-type]
-    assert times["run_ms"] == 1
+    times, outputs = timed(session, feeds, cpu_stream, over=over)  # type: ignore[arg-type]
+    assert (times["run_ms"], times["joules"]) == (1, 4.5)
     assert times["handing_over_ms"] < 1000
-    assert len(session.fed) == 1 + gpu_engines.REPETITIONS
+    assert len(session.fed) == 2 + gpu_times.REPETITIONS
     assert all(fed["x"] is session.fed[0]["x"] for fed in session.fed)  # uploaded once
+    assert session.written == [None, *[outputs if over else None] * (1 + gpu_times.REPETITIONS)]
 
 
 def test_a_card_that_is_not_built_for_is_told(
@@ -93,7 +144,24 @@ def test_a_missing_package_is_told() -> None:
 
 def test_what_needs_another_part_says_so(tmp_path: Path) -> None:
     with pytest.raises(SkippedError, match="the part export has left no bundle"):
-        gpu_parts.wan(Setting(tmp_path), backend="onnxruntime", index=0)
+        gpu_wan.wan(Setting(tmp_path), backend="onnxruntime", index=0)
+
+
+def test_models_of_wan_s_size_are_for_gpus(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.bundle.mkdir()
+    for part in (gpu_wan.wan, gpu_wan.vae, gpu_wan.clip):
+        with pytest.raises(SkippedError, match="models of this size are for GPUs"):
+            part(setting, backend="onnxruntime", index=1)
+    with pytest.raises(SkippedError, match="models of this size are for GPUs"):
+        gpu_wan.text(setting, backend="onnxruntime")
+
+
+def test_every_backend_has_every_part() -> None:
+    of_wan = ("wan-small", "wan-large", "vae-small", "vae-large", "text", "wan-clip-small")
+    for backend in BACKENDS:
+        for part in ("embedded", "clip", *of_wan, "wan-clip-large"):
+            assert f"{backend}-{part}" in gpu_parts.PARTS
 
 
 def test_clips_are_timed_and_compared(tmp_path: Path) -> None:
@@ -101,6 +169,11 @@ def test_clips_are_timed_and_compared(tmp_path: Path) -> None:
     alone = gpu_parts.clip(setting, backend="onnxruntime")
     assert alone["compared"] == "no: diffusers-clip kept no frames"
     assert alone["step_ms"] == pytest.approx(alone["denoiser_ms"] + alone["rest_of_step_ms"])
+    assert alone["outside_engines_share"] == pytest.approx(
+        1 - alone["engines_seconds"] / alone["seconds"], abs=1e-3
+    )
+    assert 0 <= alone["outside_stages_share"] < 0.5
+    assert alone["host_step_ms"] > 0
     frames, _ = gpu_loop.measure("onnxruntime", gpu_loop.request(small=True))
     np.save(setting.reference, frames)
     assert gpu_parts.clip(setting, backend="onnxruntime")["psnr_db"] == "the same frames"
@@ -114,3 +187,33 @@ def test_the_request_is_the_embedded_models() -> None:
     request = gpu_loop.request(small=False)
     assert (request["width"], request["steps"]) == (defaults.width, defaults.steps)
     assert request["latents"].shape[0] == 1
+
+
+def test_waiting_is_none_of_the_host_s_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(gpu_loop.time, "perf_counter", lambda: now[0])
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    device = SimpleNamespace(synchronize=lambda: pass_by(3.0))
+
+    def steps() -> Any:
+        for host in (0.25, 0.5):
+            began = now[0]
+            pass_by(host)
+            device.synchronize()
+            yield SimpleNamespace(seconds=now[0] - began)
+
+    pipe: Any = SimpleNamespace(
+        stream=lambda prompt, **options: steps(), sessions=SimpleNamespace(stream=device)
+    )
+    own = device.synchronize
+    assert gpu_loop.host_seconds(pipe, "a circle", {}) == [0.25, 0.5]
+    assert device.synchronize is own
+
+
+def test_what_no_stage_accounts_for() -> None:
+    seconds = {"text": 1.0, "denoise": 5.0, "vae": 3.0, "total": 10.0}
+    clip: Any = SimpleNamespace(record=SimpleNamespace(seconds=seconds))
+    assert gpu_loop.outside_stages(clip) == pytest.approx(0.1)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from mutoscope.bench import gpu_suite
-from mutoscope.bench.gpu_parts import Setting, SkippedError
+from mutoscope.bench.gpu_setting import Setting
+from mutoscope.bench.suite import SkippedError
 
 
 def suite(folder: Path, *arguments: str) -> tuple[Result, dict[str, Any]]:

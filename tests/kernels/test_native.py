@@ -59,3 +59,18 @@ def test_a_failure_is_told_with_the_call_s_name() -> None:
 def test_other_failures_pass(error: Exception) -> None:
     with pytest.raises(type(error), match="ours"), native_errors("cuInit"):
         raise error
+
+
+def test_nvml_has_what_the_bench_asks_of_it() -> None:
+    pytest.importorskip(
+        "cuda.bindings", reason="needs cuda-core, cuda-bindings and nvidia-cuda-nvrtc"
+    )
+    nvml = import_cuda("bindings.nvml")
+    for name in (
+        "NvmlError",
+        "init_v2",
+        "device_get_count_v2",
+        "device_get_handle_by_index_v2",
+        "device_get_total_energy_consumption",
+    ):
+        assert hasattr(nvml, name)
