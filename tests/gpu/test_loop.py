@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import mutoscope
 import numpy as np
 import pytest
-from mutoscope.bench.gpu_engines import GPU_BACKENDS, Case, denoiser, found
+from mutoscope.bench.gpu_engines import Case, denoiser
 from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.errors import UserError
@@ -31,20 +30,6 @@ MOST_ERROR = {
     "tensorrt": 1e-2,
     "tensorrt-rtx": 1e-2,
 }
-
-
-@pytest.fixture(scope="module", params=GPU_BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    what = found(request.param)
-    if not what["runs"]:
-        pytest.skip(what["reason"])
-    return str(request.param)
-
-
-@pytest.fixture
-def pipe(backend: str) -> Iterator[Pipeline]:
-    with mutoscope.load(preset="full", backend=backend) as opened:
-        yield opened
 
 
 def test_noise_is_the_cpus_and_latents_stay_there(pipe: Pipeline) -> None:
