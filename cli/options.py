@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -82,6 +83,12 @@ class ScaledPath(click.ParamType[tuple[str, float, str | None]]):
             return path, float(scale), denoiser
         except ValueError:
             self.fail(f"{value!r}: {scale!r} is not a scale, e.g. {path}:0.8", param, ctx)
+
+
+def scaled_path(lora: tuple[str, float, str | None]) -> str:
+    """The inverse of `ScaledPath`."""
+    path, scale, denoiser = lora
+    return f"{path}:{scale:g}" + (f"@{denoiser}" if denoiser else "")
 
 
 class Amount(click.ParamType[int]):
@@ -216,7 +223,8 @@ TIMED = (*SWEPT, "size", "frames", "threads")
 
 
 RENAMED = {
-    "guidance_scale": "guidance", "guidance_scale_2": "guidance-2", "negative_prompt": "negative",
+    "guidance_scale": "guidance", "guidance_scale_2": "guidance-2", "loras": "lora",
+    "negative_prompt": "negative",
 }  # fmt: skip
 """Options whose flags are not their names in Python."""
 
@@ -273,9 +281,11 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return engine, {"width": width, "height": height, **request}
 
 
-def by_file(loras: tuple[tuple[str, float, str | None], ...]) -> dict[str, Scale]:
+def by_file(
+    loras: tuple[tuple[str, float, str | None], ...],
+) -> dict[str | os.PathLike[str], Scale]:
     """LoRAs as `load` takes them."""
-    scales: dict[str, Scale] = {}
+    scales: dict[str | os.PathLike[str], Scale] = {}
     for path, scale, denoiser in loras:
         known = scales.get(path, {})
         if denoiser is None and path not in scales:

@@ -10,12 +10,14 @@ import click
 import numpy as np
 
 from ..engine import Bundle
+from ..engine.lora import open_loras
+from ..engine.open import check_loras
 from ..engine.presets import choose_preset
 from ..errors import UserError
 from ..runtime.arithmetic import HostArithmetic
 from ..runtime.plan import ONNXRUNTIME, TENSORRT, Machine, make_plan
 from ..runtime.request import Request, settle
-from .options import Amount, Size
+from .options import Amount, ScaledPath, Size, by_file, scaled_path
 from .plan_report import Report
 
 ANY_PROMPT = "any"
@@ -26,6 +28,7 @@ ANY_IMAGE = np.zeros((1, 1, 3), np.uint8)
 @click.command(epilog="Example: mutoscope plan ./wan-1.3b --size 832x480 --frames 81 --vram 12GB")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--preset", metavar="NAME", help="As of generate.")
+@click.option("--lora", "loras", type=ScaledPath(), multiple=True, help="As of generate.")
 @click.option("--size", type=Size(), help="Width and height in pixels, e.g. 832x480.")
 @click.option("--frames", type=int, help="How many; 4n+1.")
 @click.option("--image", "from_image", is_flag=True, help="The clip begins with an image.")
@@ -39,6 +42,7 @@ def command(
     bundle: Path,
     *,
     preset: str | None,
+    loras: tuple[tuple[str, float, str | None], ...],
     size: tuple[int, int] | None,
     from_image: bool,
     ram: int | None,
@@ -53,13 +57,16 @@ def command(
     """
     runs = ONNXRUNTIME if vram is None else TENSORRT
     opened = choose_preset(Bundle.open(bundle), preset, runs)
+    added = open_loras(by_file(loras), opened)
+    check_loras(opened, runs, added)
     width, height = size or (None, None)
     image = ANY_IMAGE if from_image or opened.manifest.denoiser.image == "channels" else None
     request = Request(prompt=ANY_PROMPT, image=image, width=width, height=height, **options)
     machine = Machine(ram or HostArithmetic().memory, vram)
-    plan = make_plan(opened, settle(request, opened.manifest), machine)
+    plan = make_plan(opened, settle(request, opened.manifest), machine, added)
     said = opened.preset if opened.manifest.presets else None
-    report = Report(plan, str(bundle), {"preset": said, **options})
+    asked = {"preset": said, "loras": tuple(map(scaled_path, loras)), **options}
+    report = Report(plan, str(bundle), asked)
     click.echo(json.dumps(report.facts()) if as_json else "\n".join(report.lines()))
     if plan.chosen is None:
         raise UserError(report.refusal())

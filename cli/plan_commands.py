@@ -12,10 +12,13 @@ from .options import flag
 
 
 def arguments(options: Mapping[str, Any]) -> list[str]:
-    """Options as `generate` takes them; those that are `None` are left out."""
+    """Options as `generate` takes them; `None` is left out, several values are repeated."""
     found = []
     for option, value in options.items():
         if value is None:
+            continue
+        if isinstance(value, tuple):
+            found += [part for each in value for part in (flag(option), each)]
             continue
         found.append(flag(option))
         if option == "weight_budget":

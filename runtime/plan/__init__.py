@@ -6,12 +6,12 @@ takes the fastest that fits, and `remedies` says what would where nothing does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 
 from ...engine import Bundle
-from ...engine.lora import memory
+from ...engine.lora import Lora, memory
 from ...engine.manifest import DENOISERS, TEXT_ENCODER
 from ...engine.planner import Needs, in_precision, needs
 from ...engine.presets import preset_loras
@@ -146,8 +146,16 @@ class Plan:
         return replace(stages, tell=tell)
 
 
-def make_plan(bundle: Bundle, settings: Settings, machine: Machine) -> Plan:
+def make_plan(
+    bundle: Bundle, settings: Settings, machine: Machine, loras: Sequence[Lora] = ()
+) -> Plan:
     """Predict what a clip takes, with the longest prompt there may be.
+
+    Args:
+        bundle: with the preset that was chosen.
+        settings: of the clip.
+        machine: what it is to run on.
+        loras: besides the preset's.
 
     Raises:
         BundleError: a graph that a clip needs is missing or no ONNX file.
@@ -155,8 +163,9 @@ def make_plan(bundle: Bundle, settings: Settings, machine: Machine) -> Plan:
         MutoscopeError: a graph has an operator that the planner does not know.
     """
     disk = sum(file.size for file in bundle.manifest.files.values())
-    loras = preset_loras(bundle)
-    added = memory(bundle, DENOISERS[0], loras) if loras else 0
+    loras = (*preset_loras(bundle), *loras)
+    denoisers = [name for name in DENOISERS if loras and name in bundle.manifest.graphs]
+    added = max((memory(bundle, name, loras) for name in denoisers), default=0)
     stages = Stages(bundle.manifest, settings, told_once(partial(needs, bundle)), added)
     return Plan(stages, machine, bundle.precision, disk)
 

@@ -33,13 +33,14 @@ Run = Callable[..., Any]
         ("128x96", 33, 4, "fast"),
         ("192x256", 5, 1, "fast"),
         ("64x64", 1, 4, "full"),
+        ("96x96", 17, 4, "full --lora outlines:0.8 --lora four-steps"),
     ],
 )
 def test_the_peak_comes_true(
     run: Run, folder: Path, size: str, frames: int, guidance: float, preset: str
 ) -> None:
     request = ["--size", size, "--frames", str(frames), "--guidance", str(guidance), "--steps", "2"]
-    request += ["--preset", preset]
+    request += ["--preset", *preset.split()]
     told = json.loads(run("plan", EMBEDDED, *request, "--json").out)
     command = [sys.executable, "-P", "-m", "mutoscope", "generate", LONG_PROMPT, *request, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
@@ -117,6 +118,28 @@ def test_a_placement_is_told_as_commands_that_bring_it_about(run: Run, folder: P
         "128", "--backend", "tensorrt-rtx", "--sequential-guidance",
     ]  # fmt: skip
     assert run("plan", EMBEDDED, *given).out.splitlines()[-1] == " ".join(command)
+
+
+def test_loras_are_counted_and_asked_for(run: Run) -> None:
+    given = ["--preset", "full", "--lora", "outlines", "--lora", "four-steps:0.5@denoiser"]
+    told = json.loads(run("plan", EMBEDDED, *given, "--json").out)
+    plain = json.loads(run("plan", EMBEDDED, *given[:2], "--json").out)
+    assert told["ram_mb"] > plain["ram_mb"] + 5
+    command = told["placement"]["generate"]
+    at = command.index("--lora")
+    assert command[at : at + 4] == ["--lora", "outlines:1", "--lora", "four-steps:0.5@denoiser"]
+    told = json.loads(run("plan", EMBEDDED, *given, "--vram", "2GB", "--json").out)
+    (build,) = told["placement"]["build"]
+    assert build[9:] == ["--refit"]
+
+
+def test_loras_that_do_not_fit_are_refused(run: Run, folder: Path) -> None:
+    done = run("plan", EMBEDDED, "--lora", "outlinse")
+    assert done.code == 2
+    assert "outlinse" in done.error
+    assert run("plan", EMBEDDED, "--lora", "outlines", "--lora", "outlines").error == (
+        "--lora names outlines twice; add up the scales"
+    )
 
 
 def test_engines_that_take_loras_are_built_for_it(run: Run) -> None:
