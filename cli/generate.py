@@ -11,6 +11,7 @@ import click
 from .. import load
 from ..runtime.clip import Clip
 from ..runtime.output import Output, check_preview
+from ..runtime.video.spec import DITHERS, NO_DITHER
 from .options import engine_options, request_options, split
 from .progress import Progress
 
@@ -38,6 +39,13 @@ from .progress import Progress
 )
 @click.option("--quality", type=int, help="Of the encoding, 0 to 100.")
 @click.option("--depth", type=int, default=8, help="Bits of a channel: 8, or 10 (hevc, av1).")
+@click.option(
+    "--dither",
+    type=click.Choice(DITHERS),
+    default=NO_DITHER,
+    show_default=True,
+    help="How a video's colours are rounded: bayer hides the steps of smooth gradients.",
+)
 @click.option("--preview", metavar="PNG", help="Rewritten after each step: the clip so far.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option("--no-metadata", is_flag=True, help="No prompt in the file, no record beside it.")
@@ -50,6 +58,7 @@ def command(prompt: str, **options: Any) -> None:
         encoder=options.pop("encoder"),
         quality=options.pop("quality"),
         depth=options.pop("depth"),
+        dither=options.pop("dither"),
         overwrite=options.pop("overwrite"),
         metadata=not options.pop("no_metadata"),
     )

@@ -68,9 +68,9 @@ class PictureOps:
         """
         self._to_yuv("nv12", frames, output, "uint8", dithered)
 
-    def to_p010(self, frames: DeviceArray, output: DeviceArray) -> None:
+    def to_p010(self, frames: DeviceArray, output: DeviceArray, *, dithered: bool = False) -> None:
         """`kernels.yuv.to_p010`; as `to_nv12`, with a uint16 output."""
-        self._to_yuv("p010", frames, output, "uint16", dithered=False)
+        self._to_yuv("p010", frames, output, "uint16", dithered)
 
     def _to_yuv(
         self, name: str, frames: DeviceArray, output: DeviceArray, dtype: str, dithered: bool

@@ -35,13 +35,13 @@ def to_nv12(frames: NDArray[Any], *, dithered: bool = False) -> NDArray[np.uint8
     return _picture(frames, np.float32(1), 255, dithered).astype(np.uint8)
 
 
-def to_p010(frames: NDArray[Any]) -> NDArray[np.uint16]:
+def to_p010(frames: NDArray[Any], *, dithered: bool = False) -> NDArray[np.uint16]:
     """The same as P010: 10 bits, in the upper bits of 16.
 
     Returns:
         uint16 (frames, height / 2 * 3, width).
     """
-    return _picture(frames, np.float32(4), 1023, dithered=False).astype(np.uint16) << np.uint16(6)
+    return _picture(frames, np.float32(4), 1023, dithered).astype(np.uint16) << np.uint16(6)
 
 
 def _picture(frames: NDArray[Any], unit: np.float32, peak: int, dithered: bool) -> Floats:

@@ -7,7 +7,7 @@ bring down.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,8 +22,9 @@ from ..kernels.guided_step import guided_step
 from ..kernels.latents import hold_first, latent_frame
 from ..kernels.noise import standard_normal
 from ..kernels.tiles import add_tile, take_tile
+from ..kernels.yuv import to_nv12, to_p010
 from .tiles import Span
-from .video.feed import Feed
+from .video.feed import RGB, Feed
 
 A = TypeVar("A")
 Array = NDArray[np.float32]
@@ -111,10 +112,7 @@ class Arithmetic(Protocol[A]):
         """Decoded frames (1, 3, frames, height, width), there: uint8 (frames, height, width, 3)."""
 
     def pictures(self, decoded: Iterable[A], feed: Feed) -> Iterator[Any]:
-        """Decoded frames, as `rgb8` takes them, as many pictures as frames.
-
-        On the host they are RGB8: uint8 (frames, height, width, 3).
-        """
+        """Decoded frames, as `rgb8` takes them, as many pictures as frames, as the feed says."""
 
     def preview(self, latents: A, matrix: A, bias: A) -> Pixels:
         """A thumbnail of each latent frame on the host, (frames, h, w, 3)."""
@@ -206,9 +204,17 @@ class HostArithmetic:
         """A new array."""
         return to_rgb8(frames)
 
-    def pictures(self, decoded: Iterable[Array], feed: Feed) -> Iterator[Pixels]:
+    def pictures(self, decoded: Iterable[Array], feed: Feed) -> Iterator[Any]:
         """New arrays."""
-        return map(self.rgb8, decoded)
+        if feed.layout == RGB.layout:
+            return map(self.rgb8, decoded)
+        make: Callable[..., NDArray[Any]] = to_p010 if feed.layout == "p010le" else to_nv12
+
+        def codes(frames: Array) -> list[NDArray[Any]]:
+            single = (frames[:, :, [index]] for index in range(frames.shape[2]))
+            return [make(frame, dithered=feed.dithered)[0] for frame in single]
+
+        return map(codes, decoded)
 
     def preview(self, latents: Array, matrix: Array, bias: Array) -> Pixels:
         """A new array."""

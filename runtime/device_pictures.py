@@ -13,7 +13,7 @@ from typing import Any
 from ..kernels.device import DeviceArray, Stream
 from ..kernels.ops import Ops
 from ..kernels.surfaces import Surfaces
-from .video.feed import Feed
+from .video.feed import RGB, Feed
 
 AHEAD = 1
 """How many latent frames the GPU is ahead of what is given."""
@@ -50,8 +50,11 @@ def pictures(stream: Stream, decoded: Iterable[DeviceArray], feed: Feed) -> Iter
 def _convert(ops: Ops, frames: DeviceArray, feed: Feed) -> DeviceArray:
     _, _, count, height, width = frames.shape
     codes = ops.stream.empty((count, *feed.shape(height, width)), feed.dtype)
-    makers = {"rgb24": ops.to_rgb8, "nv12": ops.to_nv12, "p010le": ops.to_p010}
-    makers[feed.layout](frames, codes)
+    if feed.layout == RGB.layout:
+        ops.to_rgb8(frames, codes)
+    else:
+        make = {"nv12": ops.to_nv12, "p010le": ops.to_p010}[feed.layout]
+        make(frames, codes, dithered=feed.dithered)
     return codes
 
 

@@ -20,6 +20,7 @@ from .video import ClipWriter, EncoderThread, open_writer
 from .video.failures import file_errors
 from .video.files import SIDE_FILE, OutputFile
 from .video.formats import FOLDER
+from .video.spec import NO_DITHER
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Output:
         encoder: `auto` takes hardware where it works, `software` never; or FFmpeg's name of one.
         quality: 0 to 100, higher is better; 75 by default.
         depth: bits of a channel: 8, or 10 with hevc and av1.
+        dither: `bayer` rounds colours by an ordered pattern, which hides the steps of smooth
+            gradients in video; `none` to the nearest.
         overwrite: whether an existing file may be replaced.
         metadata: whether prompt and settings go into the file, and the record into a .json beside,
             `clip.mp4.json`; an old one goes with the clip that is replaced.
@@ -43,6 +46,7 @@ class Output:
     encoder: str = "auto"
     quality: int | None = None
     depth: int = 8
+    dither: str = NO_DITHER
     overwrite: bool = False
     metadata: bool = True
 
@@ -66,6 +70,7 @@ class Destination:
             encoder=output.encoder,
             quality=_quality(output.quality),
             depth=output.depth,
+            dither=output.dither,
             overwrite=output.overwrite,
             metadata=_tags(record) if output.metadata else {},
         )
@@ -95,6 +100,7 @@ class Destination:
             "path": str(self.writer.path),
             "codec": self.writer.encoder.codec,
             "encoder": self.writer.encoder.name,
+            "dither": self.writer.spec.dither,
             "frames": self.writer.feed.label,
             "encoder_seconds": round(self.writer.seconds, 6),
         }

@@ -6,7 +6,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from ...kernels.frames import from_rgb8
+from ...kernels.yuv import to_nv12, to_p010
 from .graph import FilterGraph
+from .planes import HostPictures
 from .sink import Frame
 
 # Bicubic; full chroma resolution on the way; rounded correctly, and alike on every CPU.
@@ -32,6 +35,18 @@ class YuvConverter:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         (picture,) = self._graph(frame)
         return picture
+
+
+class DitheringConverter:
+    """Turns RGB frames into the same, rounded by a pattern: as `kernels.yuv` states it."""
+
+    def __init__(self, pix_fmt: str) -> None:
+        self._round = to_p010 if pix_fmt in ("p010le", "yuv420p10le") else to_nv12
+        self._picture = HostPictures(pix_fmt)
+
+    def __call__(self, frame: Frame) -> av.VideoFrame:
+        """Convert uint8 (height, width, 3); an odd side gets its last row or column twice."""
+        return self._picture(self._round(from_rgb8(frame[None]), dithered=True)[0])
 
 
 class RgbConverter:

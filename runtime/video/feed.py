@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...kernels.device import Stream
 from ...kernels.surfaces import Surfaces
@@ -21,10 +21,12 @@ class Feed:
         layout: `rgb24`: uint8 (height, width, 3); `nv12`: uint8 (height / 2 * 3, width), sides
             rounded up to even ones: `kernels.yuv.to_nv12`; `p010le`: uint16, likewise.
         surfaces: of the GPU in whose memory they stay; `None`: they lie on the host.
+        dithered: rounded by a pattern.
     """
 
     layout: str
     surfaces: Surfaces | None = None
+    dithered: bool = False
 
     @property
     def label(self) -> str:
@@ -50,16 +52,17 @@ def choose_feed(encoder: Encoder, spec: ClipSpec, stream: Stream | None) -> Feed
     """What to give an encoder of frames that are made on a GPU's stream; of the host's, RGB.
 
     What encodes 4:2:0 is given that, half of the bytes; and an encoder on the GPU reads it there,
-    if it can: one picture tells.
+    if it can: one picture tells. What is dithered is given so from the host too: a pattern hides
+    only what has not been rounded yet.
     """
-    if stream is None or not encoder.subsampled:
+    if not encoder.subsampled or (stream is None and not spec.dithered):
         return RGB
-    layout = "p010le" if spec.depth == 10 else "nv12"
-    if not encoder.reads_gpu_memory:
-        return Feed(layout)
+    on_host = Feed("p010le" if spec.depth == 10 else "nv12", dithered=spec.dithered)
+    if stream is None or not encoder.reads_gpu_memory:
+        return on_host
     from .device import failure
 
-    there = Feed(layout, Surfaces(stream))
+    there = replace(on_host, surfaces=Surfaces(stream))
     problem = failure(encoder, spec, there)
     if problem is None:
         return there
@@ -68,4 +71,4 @@ def choose_feed(encoder: Encoder, spec: ClipSpec, stream: Stream | None) -> Feed
         encoder.name,
         problem,
     )
-    return Feed(layout)
+    return on_host

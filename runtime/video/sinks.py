@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from .colour import YuvConverter
+from .colour import DitheringConverter, YuvConverter
 from .encoders import Encoder
 from .feed import RGB, Feed
 from .files import sync
@@ -103,10 +103,13 @@ class FolderSink:
 
 def _pictures(encoder: Encoder, spec: ClipSpec, feed: Feed) -> Callable[[Any], av.VideoFrame]:
     """What makes FFmpeg's pictures of what is fed."""
+    layout = encoder.layout(spec)
+    if feed == RGB and spec.dithered:
+        return DitheringConverter(layout)
     if feed == RGB:
-        return YuvConverter(spec.width, spec.height, encoder.layout(spec))
+        return YuvConverter(spec.width, spec.height, layout)
     if feed.surfaces is None:
-        return HostPictures(encoder.layout(spec))
+        return HostPictures(layout)
     from .device import DevicePictures
 
     return DevicePictures(feed.surfaces.stream.device, feed.layout)

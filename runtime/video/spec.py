@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
-from ...errors import MutoscopeError, UserError
+from ...errors import MutoscopeError, UserError, unknown
 
 DEFAULT_QUALITY = 75
+NO_DITHER = "none"
+DITHERS = (NO_DITHER, "bayer")
+"""How values are rounded to codes: to the nearest, or by an ordered 8x8 pattern."""
+
 MAX_SIDE = 16384
 MAX_RATE = 1000
 
@@ -23,6 +27,7 @@ class ClipSpec:
         quality: 0 (worst) to 100 (best), which each encoder maps to its own scale.
         metadata: tags of the file; keys are lower case.
         depth: bits of a channel, 8 or 10.
+        dither: one of `DITHERS`.
     """
 
     width: int
@@ -32,6 +37,7 @@ class ClipSpec:
     quality: int
     metadata: Mapping[str, str]
     depth: int = 8
+    dither: str = NO_DITHER
 
     @classmethod
     def checked(
@@ -44,6 +50,7 @@ class ClipSpec:
         quality: int | None = None,
         metadata: Mapping[str, str] | None = None,
         depth: int = 8,
+        dither: str = NO_DITHER,
     ) -> ClipSpec:
         """Check the figures; `None` is the default.
 
@@ -60,7 +67,15 @@ class ClipSpec:
             raise UserError(f"quality is 0 (worst) to 100 (best), not {quality}")
         if depth not in (8, 10):
             raise UserError(f"a channel has 8 or 10 bits, not {depth}")
-        return cls(width, height, frame_rate(fps), frames, quality, _tags(metadata or {}), depth)
+        if dither not in DITHERS:
+            raise UserError(unknown("dither", dither, DITHERS))
+        tags = _tags(metadata or {})
+        return cls(width, height, frame_rate(fps), frames, quality, tags, depth, dither)
+
+    @property
+    def dithered(self) -> bool:
+        """Whether values are rounded by a pattern."""
+        return self.dither != NO_DITHER
 
     @property
     def even_size(self) -> tuple[int, int]:

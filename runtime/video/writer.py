@@ -21,7 +21,7 @@ from .files import Output, OutputFile, OutputFolder
 from .formats import FOLDER, Format, format_of
 from .selection import announcement, choose
 from .sink import Sink
-from .spec import ClipSpec
+from .spec import NO_DITHER, ClipSpec
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def open_writer(
     codec: str | None = None,
     quality: int | None = None,
     depth: int = 8,
+    dither: str = NO_DITHER,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> ClipWriter:
@@ -59,6 +60,7 @@ def open_writer(
         codec: h264, hevc or av1 in .mp4 and .mkv, vp9 or av1 in .webm; by default the first.
         quality: 0 to 100, 75 by default; GIF and PNG have none.
         depth: bits of a channel, 8, or 10 with hevc and av1.
+        dither: "none" or "bayer", for video.
         metadata: tags of the file, such as title and comment. GIF has no place for them.
         overwrite: replace what has the name.
 
@@ -67,7 +69,7 @@ def open_writer(
     """
     format_ = format_of(path)
     size = {"width": width, "height": height, "frames": frames, "depth": depth}
-    spec = ClipSpec.checked(**size, fps=fps, quality=quality, metadata=metadata)
+    spec = ClipSpec.checked(**size, fps=fps, quality=quality, metadata=metadata, dither=dither)
     _check_fits(format_, spec, quality)
     kind = OutputFolder if format_ is FOLDER else OutputFile
     output = kind(Path(path), overwrite=overwrite)
@@ -237,6 +239,8 @@ class ClipWriter:
 def _check_fits(format_: Format, spec: ClipSpec, quality: int | None) -> None:
     if format_.fixed and quality is not None:
         raise UserError(f"{format_.label} has no quality to choose; leave --quality out")
+    if format_.fixed and spec.dithered:
+        raise UserError(f"--dither is for .mp4, .mkv and .webm; leave it out for {format_.label}")
     if format_.suffix == ".png" and spec.frames != 1:
         raise UserError(
             f".png holds one frame, the clip has {spec.frames}; "

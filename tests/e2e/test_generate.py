@@ -80,6 +80,7 @@ def test_same_seed_same_bytes(run: Run, folder: Path) -> None:
     [
         ("clip.mp4", ["--codec", "hevc"], "hevc", 17),
         ("clip.mkv", ["--codec", "av1"], "av1", 17),
+        ("clip.mp4", ["--dither", "bayer"], "h264", 17),
         ("clip.webm", [], "vp9", 17),
         ("clip.gif", [], "gif", 17),
         ("clip.png", ["--frames", 1], "png", 1),

@@ -24,22 +24,23 @@ def clip(frames: int, height: int, width: int) -> np.ndarray[Any, Any]:
 
 
 def pictures(bench: Any, values: Any, dtype: str = "float32", offset: int = 0) -> list[Any]:
-    """RGB8, NV12, NV12 dithered, P010."""
+    """RGB8, NV12, NV12 dithered, P010, P010 dithered."""
     frames = bench.put(values, dtype, offset)
     _, _, count, height, width = values.shape
     planes = (count, -(-height // 2) * 3, width + width % 2)
     rgb = bench.room((count, height, width, 3), "uint8", offset)
-    nv12, dithered = (bench.room(planes, "uint8", offset) for _ in range(2))
-    p010 = bench.room(planes, "uint16", offset)
+    nv12 = [bench.room(planes, "uint8", offset) for _ in range(2)]
+    p010 = [bench.room(planes, "uint16", offset) for _ in range(2)]
     bench.ops.to_rgb8(frames, rgb)
-    bench.ops.to_nv12(frames, nv12)
-    bench.ops.to_nv12(frames, dithered, dithered=True)
-    bench.ops.to_p010(frames, p010)
-    return [bench.get(picture) for picture in (rgb, nv12, dithered, p010)]
+    for dithered in (False, True):
+        bench.ops.to_nv12(frames, nv12[dithered], dithered=dithered)
+        bench.ops.to_p010(frames, p010[dithered], dithered=dithered)
+    return [bench.get(picture) for picture in (rgb, *nv12, *p010)]
 
 
 def stated(values: Any) -> list[Any]:
-    return [to_rgb8(values), to_nv12(values), to_nv12(values, dithered=True), to_p010(values)]
+    planes = [make(values, dithered=d) for make in (to_nv12, to_p010) for d in (False, True)]
+    return [to_rgb8(values), *planes]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -7,7 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from mutoscope.kernels.frames import to_rgb8
+from mutoscope.kernels.frames import from_rgb8, to_rgb8
 from mutoscope.kernels.yuv import to_nv12, to_p010
 from mutoscope.runtime.video.colour import YuvConverter
 
@@ -87,3 +87,24 @@ def test_dithering_keeps_the_mean_between_two_codes() -> None:
     assert set(luma.ravel().tolist()) == {100, 101}
     assert luma.mean() == pytest.approx(100.3, abs=1 / 64)
     assert (to_nv12(grey)[0, :16] == 100).all()
+    deep = to_p010(grey, dithered=True)[0, :16] >> 6
+    assert set(deep.ravel().tolist()) == {401, 402}
+    assert deep.mean() == pytest.approx(401.2, abs=1 / 64)
+
+
+def test_dithering_hides_the_steps_of_a_gradient() -> None:
+    """If it is of the floats: those of RGB in 8 bits stay. The eye takes the means of pixels."""
+    rows = np.linspace(0, 1, 480, dtype=np.float32)
+    sky = np.stack([-0.80 + 0.05 * rows, -0.75 + 0.06 * rows, -0.55 + 0.10 * rows])
+    frames = np.broadcast_to(sky[None, :, None, :, None], (1, 3, 1, 480, 64))
+    light = 0.2126 * sky[0] + 0.7152 * sky[1] + 0.0722 * sky[2]
+    wanted = (109.5 * light + 125.5).reshape(60, 8).mean(1)
+
+    def error(frames: Any, *, dithered: bool) -> float:
+        luma = to_nv12(frames, dithered=dithered)[0, :480].astype(float)
+        means = luma.reshape(60, 8, 8, 8).mean((1, 3))
+        return float(np.sqrt(np.mean((means - wanted[:, None]) ** 2)))
+
+    assert error(frames, dithered=False) > 0.2
+    assert error(from_rgb8(to_rgb8(frames)), dithered=True) > 0.1
+    assert error(frames, dithered=True) < 0.01

@@ -249,6 +249,19 @@ def test_given_latents_stand_in_the_record(pipe: Pipeline) -> None:
     )
 
 
+def test_dithering_stands_in_the_record(pipe: Pipeline, tmp_path: Path) -> None:
+    stream = pipe.stream("a red circle")
+    list(stream)
+    plain = stream.clip(tmp_path / "plain.mp4").record.output
+    assert (plain["dither"], plain["frames"]) == ("none", "rgb24")
+    clip = stream.clip(Output(tmp_path / "dithered.mp4", dither="bayer"))
+    told = json.loads((tmp_path / "dithered.mp4.json").read_text())["output"]
+    assert (told["dither"], told["frames"]) == ("bayer", "nv12")
+    again = stream.clip().save(tmp_path / "again.mkv", dither="bayer")
+    assert again.exists()
+    assert clip.frames.shape == (5, 32, 32, 3)
+
+
 def test_clips_of_one_stream_have_records_of_their_own(pipe: Pipeline, tmp_path: Path) -> None:
     stream = pipe.stream("a red circle", steps=5)
     next(stream)

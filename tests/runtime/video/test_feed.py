@@ -17,6 +17,7 @@ from cpu_device import CpuStream
 from mutoscope.kernels.frames import from_rgb8
 from mutoscope.kernels.surfaces import Surfaces
 from mutoscope.kernels.yuv import to_nv12, to_p010
+from mutoscope.runtime.arithmetic import arithmetic_on
 from mutoscope.runtime.device_pictures import pictures
 from mutoscope.runtime.video import ClipWriter, probe, selection
 from mutoscope.runtime.video.colour import YuvConverter
@@ -41,8 +42,10 @@ def floats(clip: Any) -> list[Any]:
 
 
 def write(writer: ClipWriter, stream: CpuStream | None, clip: Any) -> bytes:
-    feed = writer.feed_from(stream)
-    pieces = [clip] if stream is None else pictures(stream, map(stream.upload, floats(clip)), feed)
+    pieces = [clip]
+    if stream is not None:
+        feed = writer.feed_from(stream)
+        pieces = pictures(stream, map(stream.upload, floats(clip)), feed)
     with writer:
         for piece in pieces:
             for frame in piece:
@@ -133,6 +136,81 @@ def test_ten_bits_are_the_gpu_s(
         assert np.abs((ours[:, :width] >> bits) - (theirs[:, :width] >> bits)).max() <= 1
     write(writer(tmp_path / "d.mp4", clip, codec=codec, depth=10), cpu_stream, clip)
     assert probe(tmp_path / "d.mp4").pix_fmt == "yuv420p10le"
+
+
+@pytest.mark.parametrize(
+    ("depth", "codec", "layout"), [(8, "h264", "nv12"), (10, "hevc", "p010le")]
+)
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_what_is_dithered_is_made_of_the_frames_themselves(
+    tmp_path: Path,
+    writer: Writer,
+    cpu_stream: CpuStream,
+    size: tuple[int, int],
+    depth: int,
+    codec: str,
+    layout: str,
+) -> None:
+    """On the host and on a GPU: the same codes, the same file."""
+    random = np.random.default_rng(0)
+    values = [random.uniform(-1, 1, (1, 3, n, *size)).astype(np.float32) for n in (1, 4)]
+    options = {"depth": depth, "codec": codec, "dither": "bayer"}
+    shape = np.broadcast_to(np.uint8(0), (5, *size, 3))
+    made, files = [], []
+    for name, stream in (("here.mp4", None), ("there.mp4", cpu_stream)):
+        opened = writer(tmp_path / name, shape, **options)
+        assert opened.feed_from(stream) == Feed(layout, dithered=True)
+        arithmetic = arithmetic_on(stream)
+        pieces = list(arithmetic.pictures(map(arithmetic.array, values), opened.feed))
+        made.append([codes for piece in pieces for codes in piece])
+        with opened:
+            for codes in made[-1]:
+                opened.write(codes)
+        files.append(opened.path.read_bytes())
+    wanted = {"nv12": to_nv12, "p010le": to_p010}[layout]
+    stated = np.concatenate([wanted(piece, dithered=True) for piece in values])
+    np.testing.assert_array_equal(made[0], stated)
+    np.testing.assert_array_equal(made[1], stated)
+    assert files[0] == files[1]
+
+
+def test_what_is_dithered_outlives_the_encoder(tmp_path: Path, writer: Writer) -> None:
+    """At the default quality: the steps of a dark sky are a third of what they were, and less."""
+    rows = np.linspace(0, 1, 240, dtype=np.float32)
+    sky = np.stack([-0.80 + 0.05 * rows, -0.75 + 0.06 * rows, -0.55 + 0.10 * rows])
+    values = np.broadcast_to(sky[None, :, None, :, None], (1, 3, 5, 240, 320))
+    light = 0.2126 * sky[0] + 0.7152 * sky[1] + 0.0722 * sky[2]
+    wanted = (109.5 * light + 125.5).reshape(30, 8).mean(1)
+    shape, errors = np.broadcast_to(np.uint8(0), (5, 240, 320, 3)), {}
+    for dither in ("none", "bayer"):
+        opened = writer(tmp_path / f"{dither}.mp4", shape, dither=dither)
+        (pictures,) = arithmetic_on(None).pictures([values], opened.feed_from(None))
+        with opened:
+            for picture in pictures:
+                opened.write(picture)
+        with av.open(str(opened.path)) as file:
+            *_, last = file.decode(video=0)
+        means = last.to_ndarray()[:240].astype(float).reshape(30, 8, 40, 8).mean((1, 3))
+        errors[dither] = np.sqrt(np.mean((means - wanted[:, None]) ** 2))
+    assert errors["none"] > 0.25
+    assert errors["bayer"] < 0.08
+
+
+@pytest.mark.parametrize(("depth", "codec"), [(8, "h264"), (10, "av1")])
+def test_frames_that_are_rounded_already_are_dithered_too(
+    tmp_path: Path, make_clip: Any, writer: Writer, depth: int, codec: str
+) -> None:
+    """As those of a clip in memory are when it is saved."""
+    clip, files = make_clip(5, 33, 47), []
+    options = {"depth": depth, "codec": codec}
+    for name, dither in (("nearest.mp4", "none"), ("dithered.mp4", "bayer")):
+        files.append(write(writer(tmp_path / name, clip, **options, dither=dither), None, clip))
+    stated = writer(tmp_path / "stated.mp4", clip, **options, dither="bayer")
+    stated.feed_from(None)
+    with stated:
+        for codes in (to_p010 if depth == 10 else to_nv12)(from_rgb8(clip), dithered=True):
+            stated.write(codes)
+    assert files[0] != files[1] == stated.path.read_bytes()
 
 
 @pytest.mark.parametrize("pix_fmt", ["nv12", "yuv420p"])

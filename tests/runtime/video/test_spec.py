@@ -83,3 +83,9 @@ def test_a_channel_has_8_or_10_bits() -> None:
     assert [spec().depth, spec(depth=10).depth] == [8, 10]
     with pytest.raises(UserError, match="a channel has 8 or 10 bits, not 12"):
         spec(depth=12)
+
+
+def test_dither_has_names() -> None:
+    assert [spec().dithered, spec(dither="bayer").dithered] == [False, True]
+    with pytest.raises(UserError, match=r"unknown dither 'bayr'; did you mean 'bayer'\?"):
+        spec(dither="bayr")

@@ -308,6 +308,16 @@ def test_encoder_that_refuses_the_size(
             {"quality": 50},
             "a folder of PNG files has no quality to choose; leave --quality out",
         ),
+        (
+            "c.gif",
+            {"dither": "bayer"},
+            "--dither is for .mp4, .mkv and .webm; leave it out for .gif",
+        ),
+        (
+            "c/",
+            {"dither": "bayer"},
+            "--dither is for .mp4, .mkv and .webm; leave it out for a folder of PNG files",
+        ),
         ("c.mp4", {"quality": 101}, "quality is 0 (worst) to 100 (best), not 101"),
         ("c.mp4", {"fps": 0}, "frames a second are above 0 and up to 1000, not 0"),
         (
