@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from ..closing import Closing
@@ -55,6 +57,8 @@ class Sessions(Closing):
         self._text_opener = opener or find_backend(self.text_backend)
         self._opened: dict[str, Session] = {}
         self._kernels: set[str] = set()
+        self._stream: Stream | None = None
+        self._let_go: Callable[[], Stream | None] = lambda: None
         check_loras(bundle, backend, options.loras)
         check_options(backend, options)
 
@@ -77,10 +81,11 @@ class Sessions(Closing):
         Raises:
             UserError: the backend needs a GPU, and there is none.
         """
-        if self.options.stream is None and hasattr(self._opener, "open_stream"):
-            stream = cast("GpuBackend", self._opener).open_stream()
-            self.options = dataclasses.replace(self.options, stream=stream)
-        return self.options.stream
+        if self.options.stream is not None or not hasattr(self._opener, "open_stream"):
+            return self.options.stream
+        if self._stream is None:
+            self._stream = self._let_go() or cast("GpuBackend", self._opener).open_stream()
+        return self._stream
 
     @property
     def kernels(self) -> list[str]:
@@ -112,9 +117,14 @@ class Sessions(Closing):
                 self.release(name)
 
     def close(self) -> None:
-        """Close every session; asked again, they open again."""
+        """Close every session; asked again, they open again.
+
+        A stream of their own ends with the last array on it; until then it is the one they take.
+        """
         for name in list(self._opened):
             self.release(name)
+        if self._stream is not None:
+            self._let_go, self._stream = weakref.ref(self._stream), None
 
 
 def _text_backend(bundle: Bundle, backend: str) -> str:

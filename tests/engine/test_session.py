@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,55 @@ def test_sessions_open_once_and_close_all(bundle: Bundle) -> None:
         first = sessions("denoiser")
         assert sessions("denoiser") is first
     assert sessions("denoiser") is not first
+
+
+class OneStream:
+    """As far as it is asked who holds it."""
+
+
+class OnGpu:
+    """A backend of a GPU's, as far as its streams go."""
+
+    def __init__(self) -> None:
+        self.opened: list[weakref.ref[Any]] = []
+
+    def open_stream(self) -> Any:
+        stream = OneStream()
+        self.opened.append(weakref.ref(stream))
+        return stream
+
+    def open_session(self, bundle: Bundle, name: str, options: EngineOptions) -> Any:
+        return SimpleNamespace(stream=options.stream, kernels=(), close=lambda: None)
+
+
+def test_a_stream_of_their_own_ends_with_the_sessions(bundle: Bundle) -> None:
+    backend: Any = OnGpu()
+    sessions = Sessions(bundle, "null", EngineOptions(), opener=backend)
+    (first,) = {id(sessions(name).stream) for name in ("denoiser", "text_encoder")}
+    assert first == id(sessions.stream)
+    sessions.close()
+    sessions.close()
+    assert [stream() for stream in backend.opened] == [None]
+    assert sessions("denoiser").stream is sessions.stream is backend.opened[1]()
+
+
+def test_a_stream_that_arrays_are_on_goes_on(bundle: Bundle) -> None:
+    """Another would not wait for what is in it."""
+    backend: Any = OnGpu()
+    sessions = Sessions(bundle, "null", EngineOptions(), opener=backend)
+    array = SimpleNamespace(stream=sessions.stream)
+    sessions.close()
+    assert sessions("denoiser").stream is array.stream
+    assert len(backend.opened) == 1
+
+
+def test_a_stream_that_was_given_stays_the_giver_s(bundle: Bundle) -> None:
+    given: Any = SimpleNamespace()
+    backend: Any = OnGpu()
+    with Sessions(bundle, "null", EngineOptions(stream=given), opener=backend) as sessions:
+        assert sessions("denoiser").stream is given
+    assert sessions.stream is given
+    assert backend.opened == []
 
 
 def test_unknown_backend(bundle: Bundle) -> None:
