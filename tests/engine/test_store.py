@@ -124,6 +124,11 @@ def forge(path: Path) -> None:
     (path / "manifest.json").write_text(json.dumps(whole))
 
 
+def scrawl(path: Path) -> None:
+    whole = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**whole, "hmac": "é" * 64}))
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a bit flipped": (lambda p: flip(p / "engine.plan"), "engine.plan is damaged: its sha256"),
     "cut": (lambda p: (p / "engine.plan").write_bytes(b""), "7,000 bytes are expected"),
@@ -131,6 +136,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no record": (lambda p: (p / "manifest.json").unlink(), "cannot read "),
     "no JSON": (lambda p: (p / "manifest.json").write_text("{"), "is not an engine's"),
     "forged": (forge, "was not built here: its signature is another's"),
+    "signed with no hex": (scrawl, "was not built here: its signature is another's"),
 }
 
 
