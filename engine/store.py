@@ -123,6 +123,9 @@ class EngineStore:
             with self._locked(name.rsplit(".", 2)[0]):
                 freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 shutil.rmtree(path, ignore_errors=True)
+        for path in (self.folder / CACHES).glob(f"*{ASIDE}"):
+            freed += path.stat().st_size
+            path.unlink()
         return freed
 
     def signed(self, record: EngineRecord) -> bool:
@@ -131,13 +134,20 @@ class EngineStore:
         return key.is_file() and signed(own_key(key), _content(record), record.hmac)
 
     def load_cache(self, name: str) -> bytes | None:
-        """What `save_cache` kept under that name, if it is whole and ours."""
+        """What `save_cache` kept under that name; what is damaged or another's is set aside."""
+        path = self.folder / CACHES / name
         try:
-            raw = (self.folder / CACHES / name).read_bytes()
+            raw = path.read_bytes()
         except OSError:
             return None
         signature, data = raw[:SIGNATURE_CHARACTERS], raw[SIGNATURE_CHARACTERS:]
-        return data if signed(self._key(), data, signature.decode("ascii", "replace")) else None
+        if signed(self._key(), data, signature.decode("ascii", "replace")):
+            return data
+        aside = path.with_name(name + ASIDE)
+        log.warning("%s is damaged, or was not written here; set aside as %s", path, aside.name)
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        return None
 
     def save_cache(self, name: str, data: bytes) -> None:
         """Keep what makes the next start quicker; a failure to write is no failure of the run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import stat
 import subprocess
 import sys
@@ -252,13 +253,22 @@ def test_prune_keeps_what_it_is_told_to(store: EngineStore, build: Any) -> None:
     assert store.load_cache("a.runtime") == b"cache"
 
 
-def test_a_cache_that_was_changed_is_not_read(store: EngineStore) -> None:
+def test_a_cache_that_was_changed_is_set_aside(
+    store: EngineStore, caplog: pytest.LogCaptureFixture
+) -> None:
     assert store.load_cache("a.runtime") is None
     store.folder.mkdir()
     store.save_cache("a.runtime", b"cache" * 100)
     assert store.load_cache("a.runtime") == b"cache" * 100
-    flip(store.folder / ".caches" / "a.runtime")
-    assert store.load_cache("a.runtime") is None
+    kept = store.folder / ".caches" / "a.runtime"
+    flip(kept)
+    with caplog.at_level(logging.WARNING, "mutoscope"):
+        assert store.load_cache("a.runtime") is None
+    told = f"{kept} is damaged, or was not written here; set aside as a.runtime.aside"
+    assert caplog.messages == [told]
+    assert [path.name for path in kept.parent.iterdir()] == ["a.runtime.aside"]
+    assert store.prune(lambda _: True) >= 500
+    assert list(kept.parent.iterdir()) == []
 
 
 def test_a_record_from_outside_is_bounded(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from ....errors import BundleError, MutoscopeError, UserError
 from ...manifest import GraphSpec
 from ...session import axis_length
 from ...spec import EngineSpec
-from ...store import Built
+from ...store import Built, EngineStore
 from .graph import parsable
 from .int8_attention import FLAG, register
 from .package import PACKAGES, Log
 from .parser_library import find_library
+from .timings import Timings
 
 Report = Callable[[str, int, int], None]
 """Told the phase that TensorRT is in, how many of its outermost steps are done, and of how many."""
@@ -42,7 +43,12 @@ MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 
 
 def build(
-    spec: EngineSpec, graph: GraphSpec, path: Path, threads: int | None, report: Report
+    spec: EngineSpec,
+    graph: GraphSpec,
+    path: Path,
+    threads: int | None,
+    report: Report,
+    store: EngineStore,
 ) -> Built:
     """Build one engine. It happens in a thread of its own, so that Ctrl-C is heard at once.
 
@@ -52,6 +58,7 @@ def build(
         path: of the ONNX graph; its weights lie beside it.
         threads: CPU threads for the build; `None` leaves it to TensorRT.
         report: told of the progress, from that thread.
+        store: that keeps what is timed on the GPU.
 
     Raises:
         BundleError: TensorRT cannot read the graph.
@@ -80,11 +87,16 @@ def build(
             config.set_flag(getattr(trt.BuilderFlag, FLAGS[flag]))
     if plugin:
         config.max_aux_streams = 0  # the plugin runs on the session's stream alone
-    if package.ahead_of_time:
+    timings = None if package.ahead_of_time else Timings(store, spec)
+    if timings:
+        timings.lend(config)
+    else:
         _set_targets(trt, config, spec.targets)
     plan = _compile(trt, builder, network, config, report)
     if plan is None:
         raise _failure(spec, log.reason)
+    if timings:
+        timings.keep(config)
     memory = {kind: int(size) / 1e6 for kind, size in MEMORY.findall("\n".join(log.messages))}
     return Built(
         plan=memoryview(plan),

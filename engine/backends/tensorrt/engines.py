@@ -99,7 +99,7 @@ def build_engine(
     graph = bundle.graph(spec.graph)
 
     def build_it() -> Built:
-        return build(spec, graph, bundle.file(graph.file), threads, report)
+        return build(spec, graph, bundle.file(graph.file), threads, report, store)
 
     return store.get(spec, bundle.manifest.name, build_it)
 
