@@ -18,6 +18,7 @@ from ..onnx_file import parse
 from ..open import EngineOptions
 from ..session import Tensor, axis_length, check_feeds, on_stream, room
 from .onnxruntime.int8_attention import attend_in_int8, int8_operators
+from .onnxruntime.placement import check_placement, shape_nodes
 from .onnxruntime.rewrite import rewrite_for_gpu
 from .onnxruntime.session import CPU, OnnxRuntimeSession, Provider, open_checked, own_content
 
@@ -76,7 +77,7 @@ class BoundSession(OnnxRuntimeSession):
 
 
 class CudaSession(BoundSession):
-    """On CUDA's kernels; nodes that there is none for run on the CPU."""
+    """On CUDA's kernels; what computes shapes is the CPU's, and nothing else."""
 
     def __init__(self, bundle: Bundle, name: str, options: EngineOptions, stream: Stream) -> None:
         interface, content = bundle.graph(name), content_for_gpu(bundle, name, options)
@@ -92,6 +93,8 @@ class CudaSession(BoundSession):
         super().__init__(name, interface, native, stream, shared=options.stream is not None)
         if CUDA not in native.get_providers():
             raise UserError(NO_CUDA)
+        shapes = shape_nodes(parse(content.model, bundle.file(interface.file)).graph)
+        check_placement(name, native, CUDA, shapes)
         self.kernels = (OPERATOR,) if own else ()
 
 
@@ -118,7 +121,7 @@ def content_for_gpu(
 
 
 def providers(stream: Stream) -> list[Provider]:
-    """The stream's GPU, working on it, and the CPU for nodes that it has no kernel for.
+    """The stream's GPU, working on it, and the CPU, for shapes.
 
     Without TF32: an fp32 bundle is computed in fp32, as everywhere.
     """
@@ -172,7 +175,7 @@ def open_session(bundle: Bundle, name: str, options: EngineOptions) -> CudaSessi
 
     Raises:
         BundleError: ONNX Runtime refuses the graph.
-        UserError: a LoRA does not fit.
+        UserError: a LoRA does not fit, or a node has no kernel on the GPU.
     """
     bundle.graph(name)
     return CudaSession(bundle, name, options, options.stream or open_stream())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import mutoscope
 import numpy as np
+import onnxruntime
 import pytest
 from cpu_device import CpuArray, CpuStream
 from fake_pycuda import FakePyCuda
@@ -16,20 +19,22 @@ from gpu_graphs import open_on_the_cpu
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends import onnxruntime_cuda
 from mutoscope.engine.backends.onnxruntime import open_changed
+from mutoscope.engine.backends.onnxruntime.placement import shape_nodes
 from mutoscope.engine.onnx_file import parse
 from mutoscope.errors import UserError
 from mutoscope.kernels import devices, memory, pycuda_device, pycuda_stream
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
+CPU = "CPUExecutionProvider"
 OPTIONS: dict[str, Any] = {"width": 48, "height": 32, "frames": 5, "steps": 2, "seed": 5}
 PROMPT = "a red circle moves left to right"
 
 
 @pytest.fixture
 def on_cpu(cpu_stream: CpuStream, monkeypatch: pytest.MonkeyPatch) -> CpuStream:
-    monkeypatch.setattr(onnxruntime_cuda, "CUDA", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime_cuda, "CUDA", CPU)
     monkeypatch.setattr(onnxruntime_cuda, "DEVICE", "cpu")
-    monkeypatch.setattr(onnxruntime_cuda, "providers", lambda stream: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime_cuda, "providers", lambda stream: [(CPU, {})])
     monkeypatch.setattr(onnxruntime_cuda, "open_device", lambda: cpu_stream.device)
     cpu_stream.calls.clear()
     return cpu_stream
@@ -156,6 +161,84 @@ def test_attention_is_told_nothing_that_cuda_refuses(name: str) -> None:
     for node in attentions:
         assert not any(a.name == "softmax_precision" for a in node.attribute)
         assert name != "denoiser" or any(a.name == "q_num_heads" for a in node.attribute)
+
+
+def placed(monkeypatch: pytest.MonkeyPatch, on_cpu: Callable[[Any], bool]) -> list[str]:
+    """Let CUDA's provider take what the CPU's takes, but for some nodes; the names of all."""
+    ask, seen = onnxruntime.InferenceSession.get_provider_graph_assignment_info, list[str]()
+
+    def told(session: Any) -> list[Any]:
+        nodes = [node for part in ask(session) for node in part.get_nodes()]
+        seen.extend(node.name for node in nodes)
+        parts = {CPU: filter(on_cpu, nodes), "CUDA": filter(lambda n: not on_cpu(n), nodes)}
+        return [
+            SimpleNamespace(ep_name=name, get_nodes=lambda taken=list(taken): taken)
+            for name, taken in parts.items()
+        ]
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info", told)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: ["CUDA", CPU])
+    monkeypatch.setattr(onnxruntime_cuda, "CUDA", "CUDA")
+    return seen
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "denoiser", "vae_decoder_next"])
+def test_shapes_may_be_the_cpu_s(
+    name: str, on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ONNX Runtime has it on purpose: what follows from a Shape."""
+    bundle, options = Bundle.open(EMBEDDED), EngineOptions(stream=on_cpu)
+    content = onnxruntime_cuda.content_for_gpu(bundle, name, options)
+    graph = parse(content.model, EMBEDDED).graph
+    shapes = shape_nodes(graph)
+    seen = placed(monkeypatch, lambda node: node.name in shapes)
+    open_graph(bundle, name, backend="onnxruntime-cuda", options=options).close()
+    assert shapes & set(seen)
+    assert set(seen) < {node.name for node in graph.node}  # they are told by the graph's own names
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Concat", "Add"])
+def test_what_falls_to_the_cpu_is_an_error(
+    op: str, on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed(monkeypatch, lambda node: node.op_type == op)
+    options = EngineOptions(stream=on_cpu)
+    with pytest.raises(UserError) as caught:
+        open_graph(Bundle.open(EMBEDDED), "denoiser", backend="onnxruntime-cuda", options=options)
+    assert re.fullmatch(
+        rf"denoiser: ONNX Runtime has no kernel of CUDA for \d+ of its nodes, the first is \w+ "
+        rf"\({op}\), and would run them on the CPU; use --backend onnxruntime",
+        str(caught.value),
+    )
+
+
+def test_an_old_onnx_runtime_is_told(on_cpu: CpuStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = onnxruntime.InferenceSession.__base__
+    monkeypatch.delattr(base, "get_provider_graph_assignment_info")
+    options = EngineOptions(stream=on_cpu)
+    with pytest.raises(UserError, match=r"install a newer one with: pip install -U 'mutoscope"):
+        open_graph(Bundle.open(EMBEDDED), "denoiser", backend="onnxruntime-cuda", options=options)
+
+
+def test_shapes_are_told_from_what_is_computed() -> None:
+    graph = SimpleNamespace(
+        initializer=[SimpleNamespace(name=n, dims=d) for n, d in (("two", [1]), ("w", [9, 99]))],
+        node=[
+            node("late", "Concat", "half", "two"),
+            node("shape", "Shape", "x"),
+            node("half", "Div", "shape", "two"),
+            node("constant", "Constant"),
+            node("product", "MatMul", "x", "w"),
+            node("cast", "Cast", "w"),
+            node("reshaped", "Reshape", "product", "late"),
+            node("sum", "Add", "constant", "reshaped"),
+        ],
+    )  # fmt: skip
+    assert shape_nodes(graph) == {"late", "shape", "half", "constant"}
+
+
+def node(name: str, op: str, *inputs: str) -> Any:
+    return SimpleNamespace(name=name, op_type=op, input=inputs, output=[name])
 
 
 def test_a_package_for_cpus_says_what_to_install() -> None:

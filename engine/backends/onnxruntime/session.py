@@ -19,6 +19,7 @@ from ...memory import return_free_memory
 from ...onnx_file import FLOAT8, FLOAT8_NAME
 from ...open import EngineOptions
 from ...session import Session, Tensor
+from .placement import RECORD
 
 CPU = "CPUExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
@@ -149,6 +150,8 @@ def open_native(
         if callable(providers):
             providers(settings)
             return onnxruntime.InferenceSession(model, settings)
+        if list(providers) != [CPU]:
+            settings.add_session_config_entry(RECORD, "1")
         return onnxruntime.InferenceSession(model, settings, providers=list(providers))
     except Exception as error:
         _check_memory(path.stem, error)
