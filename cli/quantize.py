@@ -85,8 +85,8 @@ def command(
     """Quantize BUNDLE to the new folder OUT.
 
     The bundle's own clips are made to calibrate with, to see which layers are too sensitive, and
-    to hold the result to bounds: predictions within 2 %, frames of 25 dB or more, adherence within
-    2 points.
+    to hold the result to bounds: predictions and embeddings within 2 %, frames of 25 dB or more,
+    adherence within 2 points.
     """
     width, height = size or (None, None)
     named = {name: options.pop(name) for name in ("frames", "steps", "image")}

@@ -21,6 +21,9 @@ from .trajectory import BACKEND, Array, Clips, Step, record
 MAX_STEP_ERROR = 0.02
 """Of the denoisers' predictions, over all steps."""
 
+MAX_TEXT_ERROR = 0.02
+"""Of the text encoder's embeddings, over the prompts of those clips."""
+
 MIN_PSNR = 25.0
 """In dB, of the frames."""
 
@@ -145,10 +148,11 @@ def _quality(errors: dict[str, float], found: Deviations, report: Report) -> Qua
 
 def misses(quality: QualitySpec) -> Iterator[str]:
     """What bounds are not kept, a phrase each."""
-    for graph in DENOISERS:
+    bounds = {**dict.fromkeys(DENOISERS, MAX_STEP_ERROR), TEXT_ENCODER: MAX_TEXT_ERROR}
+    for graph, most in bounds.items():
         error = quality.errors.get(graph, 0.0)
-        if error > MAX_STEP_ERROR:
-            yield f"{graph} error {error:.2%}, at most {MAX_STEP_ERROR:.0%} wanted"
+        if error > most:
+            yield f"{graph} error {error:.2%}, at most {most:.0%} wanted"
     if quality.psnr < MIN_PSNR:
         yield f"PSNR {quality.psnr:.2f} dB, at least {MIN_PSNR:g} wanted"
     if quality.adherence is not None and quality.source_adherence is not None:

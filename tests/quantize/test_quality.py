@@ -11,7 +11,7 @@ from mutoscope.quantize.deviation import Deviation
 from mutoscope.quantize.quality import misses
 
 GOOD = QualitySpec(
-    errors={"denoiser": 0.02, "text_encoder": 0.5},
+    errors={"denoiser": 0.02, "text_encoder": 0.02},
     step_errors=(0.01, 0.03),
     latent_errors=(0.001, 0.004),
     psnr=25.0,
@@ -34,6 +34,10 @@ def test_what_reaches_its_bounds_passes() -> None:
             {"errors": {"denoiser": 0.01, "denoiser_2": 0.05}},
             "denoiser_2 error 5.00%, at most 2% wanted",
         ),
+        (
+            {"errors": {"denoiser": 0.01, "text_encoder": 0.0203}},
+            "text_encoder error 2.03%, at most 2% wanted",
+        ),
         ({"psnr": 24.99}, "PSNR 24.99 dB, at least 25 wanted"),
         ({"adherence": 0.87}, "3.0 points of adherence lost, 2 allowed"),
     ],
@@ -51,7 +55,7 @@ def test_a_model_of_another_world_has_no_adherence_to_lose() -> None:
 def test_the_table_has_every_figure() -> None:
     assert table(msgspec.structs.replace(GOOD, missed=("the moon",))).splitlines() == [
         "denoiser error: 2.00%",
-        "text_encoder error: 50.00%",
+        "text_encoder error: 2.00%",
         "worst step: 3.00% (step 2 of 2), latents at the end: 0.40%",
         "frames of 4 clips: PSNR 25.00 dB, SSIM 0.9700",
         "adherence: 88.0%, the source's 90.0%",

@@ -245,6 +245,10 @@ def test_a_text_encoder_in_few_bits_is_for_onnx_runtime(precision: str, made: Pa
     )
     assert can_build(bundle, "denoiser")
     assert can_build(bundle, "text_encoder") is not narrow
+    quantization = bundle.manifest.quantization
+    assert quantization is not None
+    missed = [miss for miss in quantization.quality.missed if miss.startswith("text_encoder ")]
+    assert len(missed) == narrow  # 4 bits are too few, and it says so
 
 
 def test_a_graph_for_another_backend_is_not_built(
