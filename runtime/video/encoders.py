@@ -18,7 +18,6 @@ from .spec import ClipSpec
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
-SMALL = 64
 BT709 = 1
 LIMITED_RANGE = 1
 
@@ -37,7 +36,7 @@ class Encoder:
         hardware: whether it needs a device, and may therefore fail to open.
         reads_gpu_memory: whether it takes pictures that lie in an NVIDIA GPU's memory.
         deep: the pixel layout for 10 bits; "" where there is none.
-        small: options in the place of others where a side has fewer than `SMALL` pixels.
+        least_side: of the pictures it is given, in pixels.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Encoder:
     hardware: bool = False
     reads_gpu_memory: bool = False
     deep: str = ""
-    small: Mapping[str, str] | None = None
+    least_side: int = 1
 
     @property
     def subsampled(self) -> bool:
@@ -71,8 +70,7 @@ class Encoder:
         if self.scale == ("b",):
             value = _bit_rate(spec)
         siting = {"chroma_sample_location": "left"} if self.subsampled else {}
-        small = self.small if min(self.size(spec)) < SMALL else None
-        return {**self.fixed, **(small or {}), **siting, **dict.fromkeys(self.scale, str(value))}
+        return {**self.fixed, **siting, **dict.fromkeys(self.scale, str(value))}
 
     def context(self, spec: ClipSpec) -> VideoCodecContext:
         """FFmpeg's context of its own for the clip, to be opened by the first frame.
@@ -119,10 +117,12 @@ def _software(
     ends: tuple[int, int],
     fixed: dict[str, str],
     deep: str = "",
-    small: Mapping[str, str] | None = None,
+    least_side: int = 1,
 ) -> Encoder:
     options = MappingProxyType(fixed)
-    return Encoder(name, codec, "yuv420p", options, ("crf",), ends, deep=deep, small=small)
+    return Encoder(
+        name, codec, "yuv420p", options, ("crf",), ends, deep=deep, least_side=least_side
+    )
 
 
 def _picture(name: str, pix_fmt: str, fixed: dict[str, str]) -> Encoder:
@@ -138,7 +138,8 @@ def _hardware(name: str, scale: str, ends: tuple[int, int], fixed: dict[str, str
 
 # libx264's macroblock tree reads memory it has not written where the CPU has AVX-512, so the same
 # frames would give other bytes from run to run. libx265 prints its settings unless told not to; its
-# assembly writes beyond its own buffers in small frames (48x48 in 10 bits, 40x24 in 8).
+# assembly writes beyond its own buffers in small frames (48x48 in 10 bits, 40x24 in 8), and `asm=0`
+# counts for the first encoder of a process alone.
 SOFTWARE = (
     _software("libx264", "h264", (50, 10), {"preset": "medium", "mbtree": "0"}),
     _software(
@@ -147,7 +148,7 @@ SOFTWARE = (
         (51, 12),
         {"preset": "medium", "x265-params": "log-level=none"},
         "yuv420p10le",
-        MappingProxyType({"x265-params": "log-level=none:asm=0"}),
+        least_side=64,
     ),
     _software("libsvtav1", "av1", (63, 13), {"preset": "8"}, "yuv420p10le"),
     _software(

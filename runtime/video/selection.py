@@ -20,7 +20,7 @@ def choose(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
 
     Raises:
         UserError: an unknown encoder or codec, one that the file cannot hold or FFmpeg was built
-            without, one of fewer bits, or a hardware encoder that does not work here.
+            without, one of fewer bits or larger frames, or hardware that does not work here.
     """
     import av
 
@@ -33,6 +33,12 @@ def choose(format_: Format, codec: str | None, name: str, spec: ClipSpec) -> Enc
     if not encoder.layout(spec):
         raise UserError(
             f"{encoder.codec} is written with 8 bits; use --depth 8, or --codec hevc or av1 for 10"
+        )
+    width, height = encoder.size(spec)
+    if min(width, height) < encoder.least_side:
+        raise UserError(
+            f"{encoder.name} cannot encode frames of {width}x{height}: their sides are at least "
+            f"{encoder.least_side} pixels; choose --codec h264 or av1, or a larger --size"
         )
     if encoder.name not in av.codecs_available:
         raise UserError(f"this FFmpeg lacks {encoder.name}; pip install av brings one that has it")

@@ -295,7 +295,9 @@ def on_cpu(
 ) -> CpuStream:
     monkeypatch.setattr(onnxruntime_cuda, "CUDA", "CPUExecutionProvider")
     monkeypatch.setattr(onnxruntime_cuda, "DEVICE", "cpu")
-    monkeypatch.setattr(onnxruntime_cuda, "providers", lambda stream: [("CPUExecutionProvider", {})])
+    monkeypatch.setattr(
+        onnxruntime_cuda, "providers", lambda stream: [("CPUExecutionProvider", {})]
+    )
     monkeypatch.setattr(onnxruntime_cuda, "int8_operators", lambda arch: operators)
     return cpu_stream
 

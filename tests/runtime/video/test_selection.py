@@ -132,6 +132,20 @@ def test_ten_bits_are_not_for_every_codec(format_: Any, codec: str | None, name:
         choose(format_, codec, name, spec(depth=10))
 
 
+@pytest.mark.parametrize("name", ["auto", "software", "libx265"])
+def test_small_frames_are_not_for_libx265(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch)
+    with pytest.raises(UserError) as caught:
+        choose(MP4, "hevc", name, spec(height=61))
+    assert str(caught.value) == (
+        "libx265 cannot encode frames of 96x62: their sides are at least 64 pixels; "
+        "choose --codec h264 or av1, or a larger --size"
+    )
+    assert choose(MP4, "hevc", name, spec(height=63)).name == "libx265"  # stored as 64
+    only(monkeypatch, "hevc_nvenc")
+    assert choose(MP4, "hevc", "auto", spec(height=61)).name == "hevc_nvenc"
+
+
 def test_ten_bits_are_tried_and_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 

@@ -171,11 +171,11 @@ def test_failure_reaches_the_end(tmp_path: Path, clip: Clip, writer: Writer) -> 
 
 def test_failure_to_open_leaves_nothing(tmp_path: Path, clip: Clip, writer: Writer) -> None:
     def produce() -> None:
-        with EncoderThread(writer(tmp_path / "c.mp4", clip[:, :4, :4], codec="hevc")) as encoder:
+        with EncoderThread(writer(tmp_path / "c.mp4", clip[:, :2, :2], codec="av1")) as encoder:
             while True:
-                encoder.put(clip[0, :4, :4])
+                encoder.put(clip[0, :2, :2])
 
-    with pytest.raises(UserError, match="libx265 cannot encode frames of 4x4"):
+    with pytest.raises(UserError, match="libsvtav1 cannot encode frames of 2x2"):
         produce()
     assert names(tmp_path) == []
     assert threads() == []
