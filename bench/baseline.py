@@ -13,11 +13,15 @@ from .measure import Measurement
 
 SETTINGS = (
     "bundle", "precision", "backend", "preset", "threads", "width", "height", "frames",
-    "steps", "guidance_scale", "guidance_rescale", "guidance_interval", "step_cache", "scheduler",
+    "steps", "guidance_scale", "guidance_method", "zero_init_steps", "apg_eta",
+    "apg_norm_threshold", "guidance_rescale", "guidance_interval", "step_cache", "scheduler",
     "shift", "shift_terminal", "sigmas",
 )  # fmt: skip
 """The facts that two runs must share to be set against each other."""
-LATER = {"guidance_rescale": 0.0, "shift_terminal": None, "sigmas": ""}
+LATER = {
+    "guidance_method": "cfg", "zero_init_steps": None, "apg_eta": None, "apg_norm_threshold": None,
+    "guidance_rescale": 0.0, "shift_terminal": None, "sigmas": "",
+}  # fmt: skip
 """What older files do not say."""
 
 

@@ -73,7 +73,9 @@ class Stages:
         one, other, latents = (arithmetic.noise(i, settings.latent_shape) for i in range(3))
         told = Prediction(one)
         if settings.guided:
-            told = Prediction(one, other, settings.guidance_scale, settings.guidance_rescale)
+            told = Prediction(
+                one, other, settings.guidance_scale, settings.guidance_rescale, settings.variant
+            )
         scheduler = get_scheduler(settings.scheduler, settings.shift)
         schedule = scheduler.schedule(SCHEDULED)
 
@@ -141,8 +143,9 @@ class Stages:
         return self.repeat.warmup + self.repeat.repetitions
 
     def _of_steps(self, steps: int) -> dict[str, Any]:
-        """The request with so many steps, uniform where it has sigmas of its own."""
-        return {**self.options, "steps": steps, "sigmas": None}
+        """The request with so many steps, uniform where it has sigmas of its own, all computed."""
+        zero = {"zero_init_steps": 0} if self.options.get("guidance_method") == "cfg-zero" else {}
+        return {**self.options, **zero, "steps": steps, "sigmas": None}
 
     @cached_property
     def _clip(self) -> Clip:

@@ -61,7 +61,8 @@ class _Plan:
 
 def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
     named = (
-        "width", "height", "frames", "steps", "guidance_scale", "guidance_rescale", "step_cache",
+        "width", "height", "frames", "steps", "guidance_scale", "guidance_method",
+        "zero_init_steps", "apg_eta", "apg_norm_threshold", "guidance_rescale", "step_cache",
         "scheduler", "shift", "shift_terminal",
     )  # fmt: skip
     with load(**engine) as pipe:

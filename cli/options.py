@@ -128,6 +128,27 @@ REQUEST = [
         help="That of the second denoiser, of bundles with two; by default the same.",
     ),
     _option(
+        "--guidance-method",
+        metavar="NAME",
+        help="cfg, cfg-zero (CFG-Zero*) or apg (adaptive projected guidance); by default cfg.",
+    ),
+    _option(
+        "--zero-init-steps",
+        type=int,
+        help="With cfg-zero: the first steps that leave the noise as it is; by default 1.",
+    ),
+    _option(
+        "--apg-eta",
+        type=float,
+        help="With apg: how much of what only makes predictions larger is kept, 0 to 1; by default "
+        "0.",
+    ),
+    _option(
+        "--apg-norm-threshold",
+        type=float,
+        help="With apg: the greatest norm of what guidance adds; by default 0: any.",
+    ),
+    _option(
         "--guidance-rescale",
         type=float,
         help="How far guided predictions get the spread of those under the prompt alone, 0 to 1.",
@@ -213,7 +234,8 @@ ENGINE = [
 
 SWEPT = (
     "bundle", "precision", "backend", "preset", "scheduler", "shift", "shift_terminal", "steps",
-    "guidance_scale", "guidance_interval", "step_cache",
+    "guidance_scale", "guidance_method", "zero_init_steps", "apg_eta", "apg_norm_threshold",
+    "guidance_interval", "step_cache",
 )  # fmt: skip
 """What a sweep can take several values of; the first changes slowest."""
 
@@ -264,6 +286,10 @@ def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         "steps",
         "guidance_scale",
         "guidance_scale_2",
+        "guidance_method",
+        "zero_init_steps",
+        "apg_eta",
+        "apg_norm_threshold",
         "guidance_rescale",
         "guidance_interval",
         "sequential_guidance",

@@ -1,7 +1,7 @@
 // Classifier-free guidance and one scheduler step, in one pass over the latents.
 //
-// velocity = unconditional + scale * (conditional - unconditional), rescaled where asked for; then
-// every output is a weighted sum of latents, velocity and history. The statement is guided_step.py's,
+// velocity = unconditional + scale * (conditional - unconditional), or of both predictions what
+// guidance_weights.cu has left for each; rescaled where asked for. Then every output is a weighted sum of latents, velocity and history. The statement is guided_step.py's,
 // bit for bit for float32; other types are rounded once on the way out. Each input is read once and
 // each output written once, so an output may be an input's array: a history rotates in place.
 //
@@ -16,9 +16,16 @@ constexpr int HISTORY = 3;
 constexpr int OUTPUTS = 4;
 constexpr int MOMENTS = 4;
 
-__host__ __device__ inline float guide(float conditional, float unconditional, float scale) {
-    return unconditional + scale * (conditional - unconditional);
-}
+// How one item's predictions become one: by their weights where there are any, else by the scale.
+struct Guidance {
+    float scale;
+    const float* weights;  // (2,)
+
+    __host__ __device__ float operator()(float conditional, float unconditional) const {
+        if (weights) return weights[0] * conditional + weights[1] * unconditional;
+        return unconditional + scale * (conditional - unconditional);
+    }
+};
 
 __host__ __device__ inline float variance(float sum, float squares, float count) {
     float spread = (squares - sum * sum / count) / count;
@@ -35,12 +42,12 @@ rescale_factor(float conditional, float guided, float rescale) {
 // What one step reads and writes; the arrays of one item.
 template <class V, class L> struct Step {
     const V *conditional, *unconditional;
-    float scale;
+    Guidance guide;
     const float* factor;
     const L* latents;
     const L* history[HISTORY];
     int known;
-    const float* weights;  // (wanted, 2 + known)
+    const float* coefficients;  // (wanted, 2 + known)
     L* outputs[OUTPUTS];
     int wanted;
 
@@ -60,7 +67,7 @@ template <class V, class L> struct Step {
         if (unconditional) load(unconditional + first, without);
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-            if (unconditional) to[i] = guide(to[i], without[i], scale);
+            if (unconditional) to[i] = guide(to[i], without[i]);
             if (factor) to[i] = to[i] * *factor;
         }
     }
@@ -75,7 +82,7 @@ template <class V, class L> struct Step {
 #pragma unroll
         for (int row = 0; row < OUTPUTS; ++row) {
             if (row >= wanted) break;
-            const float* weight = weights + row * (2 + known);
+            const float* weight = coefficients + row * (2 + known);
             float sum[N];
 #pragma unroll
             for (int i = 0; i < N; ++i) sum[i] = weight[0] * in[0][i] + weight[1] * in[1][i];
@@ -108,16 +115,17 @@ template <class T> __device__ T* of_item(T* array, long long count) {
 #define KERNEL(name, V, L)                                                                         \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                       \
     name(                                                                                          \
-        const V* conditional, const V* unconditional, float scale, const float* factors,           \
-        const L* latents, const L* past0, const L* past1, const L* past2, int known,               \
-        const float* weights, L* out0, L* out1, L* out2, L* out3, int wanted, long long count      \
+        const V* conditional, const V* unconditional, float scale, const float* weights,           \
+        const float* factors, const L* latents, const L* past0, const L* past1,                    \
+        const L* past2, int known, const float* coefficients, L* out0, L* out1, L* out2,           \
+        L* out3, int wanted, long long count                                                       \
     ) {                                                                                            \
         Step<V, L> step = {                                                                        \
-            of_item(conditional, count), of_item(unconditional, count), scale, of_item(factors, 1),\
-            of_item(latents, count),                                                               \
-            {of_item(past0, count), of_item(past1, count), of_item(past2, count)}, known, weights, \
-            {of_item(out0, count), of_item(out1, count), of_item(out2, count),                     \
-             of_item(out3, count)}, wanted,                                                        \
+            of_item(conditional, count), of_item(unconditional, count),                            \
+            {scale, of_item(weights, 2)}, of_item(factors, 1), of_item(latents, count),            \
+            {of_item(past0, count), of_item(past1, count), of_item(past2, count)}, known,          \
+            coefficients, {of_item(out0, count), of_item(out1, count),                             \
+            of_item(out2, count), of_item(out3, count)}, wanted,                                   \
         };                                                                                         \
         run(step, count);                                                                          \
     }
@@ -132,7 +140,8 @@ KERNEL(guided_step_bfloat16_bfloat16, Bfloat16, Bfloat16)
 // partials: (items, MOMENTS, BLOCKS): sums and squares of the conditional and the guided prediction.
 template <class V>
 __device__ void sum_moments(
-    const V* conditional, const V* unconditional, float scale, long long count, float* partials
+    const V* conditional, const V* unconditional, const Guidance& guide, long long count,
+    float* partials
 ) {
     long long item = blockIdx.y * count;
     float moments[MOMENTS][WIDTH] = {};
@@ -142,7 +151,7 @@ __device__ void sum_moments(
         load_padded(unconditional + item, first, count, without);
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) {
-            float guided = guide(with[i], without[i], scale);
+            float guided = guide(with[i], without[i]);
             moments[0][i] += with[i];
             moments[1][i] += with[i] * with[i];
             moments[2][i] += guided;
@@ -160,10 +169,11 @@ __device__ void sum_moments(
 #define KERNEL(name, V)                                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS, 2)                                       \
     name(                                                                                          \
-        const V* conditional, const V* unconditional, float scale, long long count,                \
-        float* partials                                                                            \
+        const V* conditional, const V* unconditional, float scale, const float* weights,           \
+        long long count, float* partials                                                           \
     ) {                                                                                            \
-        sum_moments(conditional, unconditional, scale, count, partials);                           \
+        Guidance guide = {scale, of_item(weights, 2)};                                             \
+        sum_moments(conditional, unconditional, guide, count, partials);                           \
     }
 
 KERNEL(guidance_moments_float32, float)

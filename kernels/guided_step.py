@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .guidance_weights import Variant, guidance_weights, weigh
 from .latents import guide
 from .linear import combine
 from .sums import ordered_sum
@@ -22,6 +23,7 @@ def guided_step(
     scale: float = 1.0,
     rescale: float = 0.0,
     history: Sequence[Array] = (),
+    variant: Variant | None = None,
 ) -> tuple[Array, ...]:
     """The next latents and the next history, each a weighted sum.
 
@@ -33,10 +35,15 @@ def guided_step(
         scale: the guidance scale.
         rescale: how far the guided prediction gets the spread of the conditional one, 0 to 1.
         history: more arrays of that shape.
+        variant: weighs the predictions by what they are; `None` for plain guidance.
     """
     velocity = conditional
     if unconditional is not None:
-        velocity = guide(conditional, unconditional, scale)
+        if variant is None:
+            velocity = guide(conditional, unconditional, scale)
+        else:
+            weights = guidance_weights(variant, conditional, unconditional, scale)
+            velocity = weigh(conditional, unconditional, weights)
         if rescale:
             factors = rescale_factors(conditional, velocity, rescale)
             velocity = velocity * factors.reshape(-1, *[1] * (velocity.ndim - 1))

@@ -14,10 +14,12 @@ import numpy as np
 from .attention_ops import AttentionOps
 from .checks import expect, expect_array, floats, same_dtype, same_shape
 from .device import Argument, DeviceArray
+from .guidance_weights import Variant, ZeroStar
 from .picture_ops import PictureOps, blocks
 
 BLOCKS = 256  # as in sums.cuh
 MOMENTS = 4
+PRODUCTS = 5  # as in guidance_weights.cu
 MAX_HISTORY, MAX_OUTPUTS = 3, 4
 
 
@@ -33,6 +35,7 @@ class Ops(PictureOps, AttentionOps):
         *,
         unconditional: DeviceArray | None = None,
         scale: float = 1.0,
+        weights: DeviceArray | None = None,
         factors: DeviceArray | None = None,
         history: Sequence[DeviceArray] = (),
     ) -> None:
@@ -42,10 +45,11 @@ class Ops(PictureOps, AttentionOps):
             coefficients: float32 (outputs, 2 + length of the history).
             latents: (batch, …); a float32 one goes with predictions of any type, others with
                 predictions of their own.
-            conditional: of the latents' shape, as are all that follow but the factors.
+            conditional: of the latents' shape, as are all that follow but weights and factors.
             outputs: up to 4, of the latents' type; may be arrays of the inputs.
             unconditional: of the conditional prediction's type; `None` for no guidance.
             scale: the guidance scale.
+            weights: float32 (batch, 2), what `guidance_weights` left; it knows the scale.
             factors: float32 (batch,), what `rescale_factors` left.
             history: up to 3, of the latents' type.
         """
@@ -59,6 +63,8 @@ class Ops(PictureOps, AttentionOps):
             f"guided_step: at most {MAX_HISTORY} arrays of history and {MAX_OUTPUTS} outputs",
         )
         expect_array("coefficients", coefficients, (len(outputs), 2 + len(history)))
+        if weights:
+            expect_array("weights", weights, (latents.shape[0], 2))
         if factors:
             expect_array("factors", factors, latents.shape[:1])
         expect(
@@ -71,7 +77,7 @@ class Ops(PictureOps, AttentionOps):
             f"guided_step_{conditional.dtype}_{latents.dtype}",
             (blocks(count), latents.shape[0]),
             [
-                conditional, unconditional, np.float32(scale), factors,
+                conditional, unconditional, np.float32(scale), weights, factors,
                 latents, *_filled(history, MAX_HISTORY), np.int32(len(history)),
                 coefficients, *_filled(outputs, MAX_OUTPUTS), np.int32(len(outputs)),
                 np.int64(count),
@@ -86,8 +92,9 @@ class Ops(PictureOps, AttentionOps):
         rescale: float,
         partials: DeviceArray,
         factors: DeviceArray,
+        weights: DeviceArray | None = None,
     ) -> None:
-        """`kernels.guided_step.rescale_factors`, of the prediction guided by `scale`.
+        """`kernels.guided_step.rescale_factors`, of the guided prediction.
 
         Args:
             conditional: (batch, …).
@@ -96,23 +103,64 @@ class Ops(PictureOps, AttentionOps):
             rescale: 0 to 1.
             partials: float32 (batch, 4, 256), to work in.
             factors: float32 (batch,), the result.
+            weights: as in `guided_step`.
         """
         same_shape("rescale_factors", [conditional, unconditional])
         same_dtype("rescale_factors", [conditional, unconditional])
         batch, count = conditional.shape[0], math.prod(conditional.shape[1:])
         expect_array("partials", partials, (batch, MOMENTS, BLOCKS))
         expect_array("factors", factors, (batch,))
+        if weights:
+            expect_array("weights", weights, (batch, 2))
         self.stream.launch(
             "guided_step",
             f"guidance_moments_{floats(conditional)}",
             (BLOCKS, batch),
-            [conditional, unconditional, np.float32(scale), np.int64(count), partials],
+            [conditional, unconditional, np.float32(scale), weights, np.int64(count), partials],
         )
         self.stream.launch(
             "guided_step",
             "guidance_factor",
             (batch, 1),
             [partials, np.float32(rescale), np.int64(count), factors],
+        )
+
+    def guidance_weights(
+        self,
+        variant: Variant,
+        conditional: DeviceArray,
+        unconditional: DeviceArray,
+        scale: float,
+        partials: DeviceArray,
+        weights: DeviceArray,
+    ) -> None:
+        """`kernels.guidance_weights.guidance_weights`.
+
+        Args:
+            variant: of guidance.
+            conditional: (batch, …).
+            unconditional: of the same shape and type.
+            scale: the guidance scale.
+            partials: float32 (batch, 5, 256), to work in.
+            weights: float32 (batch, 2), the result.
+        """
+        same_shape("guidance_weights", [conditional, unconditional])
+        same_dtype("guidance_weights", [conditional, unconditional])
+        batch, count = conditional.shape[0], math.prod(conditional.shape[1:])
+        expect_array("partials", partials, (batch, PRODUCTS, BLOCKS))
+        expect_array("weights", weights, (batch, 2))
+        self.stream.launch(
+            "guidance_weights",
+            f"guidance_products_{floats(conditional)}",
+            (BLOCKS, batch),
+            [conditional, unconditional, np.int64(count), partials],
+        )
+        numbers = [] if isinstance(variant, ZeroStar) else [variant.eta, variant.norm_threshold]
+        self.stream.launch(
+            "guidance_weights",
+            "zero_star_weights" if isinstance(variant, ZeroStar) else "projected_weights",
+            (batch, 1),
+            [partials, np.float32(scale), *map(np.float32, numbers), weights],
         )
 
     def standard_normal(

@@ -18,6 +18,7 @@ from ..engine import Tensor
 from ..kernels.device import Stream
 from ..kernels.distance import relative_l1
 from ..kernels.frames import latent_preview, to_rgb8
+from ..kernels.guidance_weights import Variant
 from ..kernels.guided_step import guided_step
 from ..kernels.latents import hold_first, latent_frame
 from ..kernels.noise import standard_normal
@@ -40,6 +41,7 @@ class Prediction(Generic[A]):
         unconditional: the one it is guided away from; `None` takes `conditional` as it is.
         scale: the guidance scale.
         rescale: how far the guided velocity gets the spread of the conditional one, 0 to 1.
+        variant: weighs the two by what they are; `None` for plain guidance.
         foretold: told from earlier ones, without the denoiser.
     """
 
@@ -47,6 +49,7 @@ class Prediction(Generic[A]):
     unconditional: A | None = None
     scale: float = 1.0
     rescale: float = 0.0
+    variant: Variant | None = None
     foretold: bool = False
 
 
@@ -173,6 +176,7 @@ class HostArithmetic:
             prediction.scale,
             prediction.rescale,
             history,
+            prediction.variant,
         )
 
     def relative_l1(self, current: Array, previous: Array) -> np.float32:

@@ -76,6 +76,37 @@ class Steps(Generic[A]):
         return Taken(taken, foretold=prediction.foretold)
 
 
+@dataclass(frozen=True)
+class ZeroInit(Generic[A]):
+    """Takes some steps with a velocity of zero, without the denoiser, and leaves others to another.
+
+    Out of pure noise a guided prediction can be further off than none. Source: Fan et al., 2025
+    (CFG-Zero*, arXiv 2503.18886), section 4.2.
+
+    Attributes:
+        step: takes the others.
+        arithmetic: computes the step, where the latents lie.
+        given: what is put back in its place after each step.
+        timesteps: of the steps without velocity.
+    """
+
+    step: Step[A]
+    arithmetic: Arithmetic[A]
+    given: Conditioning[A]
+    timesteps: frozenset[float]
+
+    def __call__(
+        self, arrays: tuple[A, ...], timestep: np.float32, coefficients: NDArray[np.float64]
+    ) -> Taken[A]:
+        """From latents and history to the next."""
+        if float(timestep) not in self.timesteps:
+            return self.step(arrays, timestep, coefficients)
+        still = coefficients.copy()
+        still[:, 1] = 0  # the velocity's: what stands for it counts nothing
+        velocity = Prediction(arrays[0])
+        return Taken(moved(self.arithmetic, self.given, still, arrays, velocity))
+
+
 def moved(
     arithmetic: Arithmetic[A],
     given: Conditioning[A],

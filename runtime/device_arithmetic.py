@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..engine import Tensor
 from ..engine.session import on_stream
 from ..kernels.device import DeviceArray, Stream
-from ..kernels.ops import BLOCKS, MOMENTS, Ops
+from ..kernels.ops import BLOCKS, MOMENTS, PRODUCTS, Ops
 from .arithmetic import Array, Pixels, Prediction
 from .device_pictures import pictures
 from .tiles import Span
@@ -79,10 +79,11 @@ class DeviceArithmetic:
         prediction: Prediction[DeviceArray],
         history: Sequence[DeviceArray],
     ) -> tuple[DeviceArray, ...]:
-        """One kernel, or three where guidance is rescaled; new arrays."""
+        """One kernel, two more where guidance has weights, two where it is rescaled; new arrays."""
         if isinstance(coefficients, np.ndarray):
             coefficients = self.stream.upload(coefficients.astype(np.float32))
         outputs = tuple(self._empty(latents.shape) for _ in range(coefficients.shape[0]))
+        weights = self._guidance_weights(prediction)
         self._ops.guided_step(
             coefficients,
             latents,
@@ -90,19 +91,31 @@ class DeviceArithmetic:
             outputs,
             unconditional=prediction.unconditional,
             scale=prediction.scale,
-            factors=self._rescale_factors(prediction),
+            weights=weights,
+            factors=self._rescale_factors(prediction, weights),
             history=history,
         )
         return outputs
 
-    def _rescale_factors(self, prediction: Prediction[DeviceArray]) -> DeviceArray | None:
+    def _guidance_weights(self, prediction: Prediction[DeviceArray]) -> DeviceArray | None:
+        one, other, variant = prediction.conditional, prediction.unconditional, prediction.variant
+        if other is None or variant is None:
+            return None
+        batch = one.shape[0]
+        partials, weights = self._empty((batch, PRODUCTS, BLOCKS)), self._empty((batch, 2))
+        self._ops.guidance_weights(variant, one, other, prediction.scale, partials, weights)
+        return weights
+
+    def _rescale_factors(
+        self, prediction: Prediction[DeviceArray], weights: DeviceArray | None
+    ) -> DeviceArray | None:
         one, other = prediction.conditional, prediction.unconditional
         if other is None or not prediction.rescale:
             return None
         batch = one.shape[0]
         partials, factors = self._empty((batch, MOMENTS, BLOCKS)), self._empty((batch,))
         self._ops.rescale_factors(
-            one, other, prediction.scale, prediction.rescale, partials, factors
+            one, other, prediction.scale, prediction.rescale, partials, factors, weights
         )
         return factors
 

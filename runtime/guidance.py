@@ -11,6 +11,7 @@ import numpy as np
 
 from ..engine import Session
 from ..engine.manifest import PROMPT, Manifest
+from ..kernels.guidance_weights import Variant
 from .arithmetic import A, Arithmetic, Prediction
 from .conditioning import Conditioning
 from .experts import Expert
@@ -31,6 +32,7 @@ class GuidedDenoiser(Generic[A]):
         batched: both predictions in one run, at twice the memory.
         conditioning: what is known of the clip.
         rescale: how far guided predictions get the spread of the conditional ones, 0 to 1.
+        variant: weighs the two predictions by what they are; `None` for plain guidance.
     """
 
     expert: Callable[[np.float32], Expert]
@@ -40,6 +42,7 @@ class GuidedDenoiser(Generic[A]):
     batched: bool
     conditioning: Conditioning[A] = field(default_factory=Conditioning)
     rescale: float = 0.0
+    variant: Variant | None = None
 
     def __call__(self, latents: A, timestep: np.float32) -> Prediction[A]:
         """Of latents (1, channels, frames, height, width)."""
@@ -58,9 +61,10 @@ class GuidedDenoiser(Generic[A]):
         untold = {**feeds, PROMPT: self.negative}
         if self.batched:
             both = _predict(expert.session, self._batch(told, untold))
-            return Prediction(*self.arithmetic.halves(both), expert.scale, self.rescale)
-        conditional, unconditional = (_predict(expert.session, each) for each in (told, untold))
-        return Prediction(conditional, unconditional, expert.scale, self.rescale)
+            pair = self.arithmetic.halves(both)
+        else:
+            pair = _predict(expert.session, told), _predict(expert.session, untold)
+        return Prediction(*pair, expert.scale, self.rescale, self.variant)
 
     def _batch(self, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         return {name: self.arithmetic.stack(one[name], other[name]) for name in one}

@@ -23,7 +23,7 @@ from .arrays import Given, take
 from .clip import Clip
 from .conditioning import condition, graphs_for_image
 from .denoise import Step as TakeStep
-from .denoise import Steps, denoise
+from .denoise import Steps, ZeroInit, denoise
 from .embeddings import EmbeddingCache, encode, pad
 from .experts import Experts
 from .guidance import GuidedDenoiser, fits_batched
@@ -161,13 +161,20 @@ class Pipeline(Closing):
             self.sessions.done(*graphs_for_image(self.bundle.manifest, settings.frames))
         experts = Experts(self.sessions, settings.guidance_scales, guided)
         with account.stage("open"):
-            experts(schedule.timesteps[0])
+            experts(schedule.timesteps[settings.zero_init_steps or 0])
         account.kernels = self.sessions.kernels
         batched = not settings.sequential_guidance and fits_batched(
             self.bundle.manifest, settings.latent_shape, arithmetic.memory
         )
         predict = GuidedDenoiser(
-            experts, arithmetic, positive, negative, batched, given, settings.guidance_rescale
+            experts,
+            arithmetic,
+            positive,
+            negative,
+            batched,
+            given,
+            settings.guidance_rescale,
+            settings.variant,
         )
 
         if settings.latents is None:
@@ -183,6 +190,9 @@ class Pipeline(Closing):
             self.sessions.done(TEXT_ENCODER)
 
         step = self._steps(predict, settings, account)
+        if settings.zero_init_steps:
+            still = frozenset(map(float, schedule.timesteps[: settings.zero_init_steps]))
+            step = ZeroInit(step, arithmetic, given, still)
         return Stream(
             denoise(step, latents, scheduler, schedule, arithmetic.wait),
             settings.steps,
@@ -202,7 +212,8 @@ class Pipeline(Closing):
         if settings.step_cache:
             if stream is not None:
                 account.not_recorded = "a step cache decides on the host"
-            cache = StepCache(denoiser, arithmetic, settings.step_cache, settings.steps)
+            computed = settings.steps - (settings.zero_init_steps or 0)
+            cache = StepCache(denoiser, arithmetic, settings.step_cache, computed)
             return Steps(cache, arithmetic, denoiser.conditioning)
         if stream is None:
             return Steps(denoiser, arithmetic, denoiser.conditioning)

@@ -15,8 +15,10 @@ import numpy as np
 from ..engine import Tensor
 from ..engine.manifest import Manifest
 from ..errors import UserError, unknown
+from ..kernels.guidance_weights import Variant
 from . import checks
 from .arrays import FindStream, Given, on_the_cpu, take
+from .guidance_method import settle_method, variant_of
 from .image import Image, read_image
 from .schedulers import SCHEDULERS
 from .text import clean
@@ -42,6 +44,16 @@ class Request:
         guidance_scale: of classifier-free guidance; 1 or less switches it off.
         guidance_scale_2: that of the second denoiser, for a bundle with two; if only
             `guidance_scale` is given, it is the same.
+        guidance_method: how the two predictions of a guided step become one: `cfg` as ever;
+            `cfg-zero` after the unconditional one was scaled to the conditional one, and with no
+            velocity in the first steps (CFG-Zero*, Fan et al., 2025); `apg` without the part of
+            their difference that only makes predictions larger (adaptive projected guidance, Sadat
+            et al., 2024). By default `cfg`.
+        zero_init_steps: of `cfg-zero`: how many steps have no velocity; by default 1.
+        apg_eta: of `apg`: how much is kept of the difference's part parallel to the conditional
+            prediction, 0 to 1; by default 0.
+        apg_norm_threshold: of `apg`: the greatest norm of the difference, over the whole clip; by
+            default 0: any.
         guidance_rescale: how far guided predictions get the spread of those under the prompt
             alone, 0 to 1: less glaring at high scales (Lin et al., 2023). By default 0.
         guidance_interval: the first guided step and the one after the last, as shares of all steps;
@@ -77,6 +89,10 @@ class Request:
     steps: int | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    guidance_method: str | None = None
+    zero_init_steps: int | None = None
+    apg_eta: float | None = None
+    apg_norm_threshold: float | None = None
     guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] | None = None
     sequential_guidance: bool | None = None
@@ -110,7 +126,8 @@ class Settings:
 
     The attributes are those of `Request`, the image cut to the frame's size, and `latent_shape`:
     (1, channels, frames, height, width). `guidance_scale_2` is `None` where there is one denoiser,
-    `shift_terminal` where sigmas are not stretched, `sigmas` where they are uniform.
+    `shift_terminal` where sigmas are not stretched, `sigmas` where they are uniform, and options of
+    guidance methods where another one is used.
     """
 
     prompt: str
@@ -122,6 +139,10 @@ class Settings:
     steps: int
     guidance_scale: float
     guidance_scale_2: float | None
+    guidance_method: str
+    zero_init_steps: int | None
+    apg_eta: float | None
+    apg_norm_threshold: float | None
     guidance_rescale: float
     guidance_interval: tuple[float, float]
     sequential_guidance: bool
@@ -148,14 +169,17 @@ class Settings:
         """Whether any step needs the unconditional prediction too."""
         return max(self.guidance_scales) > 1
 
+    @property
+    def variant(self) -> Variant | None:
+        """What guidance weighs the predictions with; `None` for plain guidance."""
+        return variant_of(self.guidance_method, self.apg_eta, self.apg_norm_threshold)
+
     def record(self) -> dict[str, Any]:
         """The values as they go into files; given latents by their hash, in place of the seed."""
         arrays = {"latents", "latent_shape", "image"}
         names = [field.name for field in dataclasses.fields(self) if field.name not in arrays]
         settings = {name: getattr(self, name) for name in names}
-        for name in ("guidance_scale_2", "shift_terminal", "sigmas"):
-            if settings[name] is None:
-                del settings[name]
+        settings = {name: value for name, value in settings.items() if value is not None}
         if self.image is not None:
             settings["image"] = self.image.record()
         if self.latents is None:
@@ -180,6 +204,9 @@ def settle(request: Request, manifest: Manifest, find_stream: FindStream = on_th
     guidance = checks.number("guidance_scale", asked["guidance_scale"], 0, 100)
     scheduler = _scheduler(asked["scheduler"])
     sigmas = _sigmas(request, manifest, scheduler)
+    steps = len(sigmas) if sigmas else _steps(asked["steps"])
+    second = _second_guidance(request, manifest, guidance)
+    method = settle_method(given, steps, guided=max(guidance, second or 0) > 1)
     width, height, frames = check_size(manifest, asked["width"], asked["height"], asked["frames"])
     shape = latent_shape(manifest, width, height, frames)
     return Settings(
@@ -189,9 +216,10 @@ def settle(request: Request, manifest: Manifest, find_stream: FindStream = on_th
         height=height,
         frames=frames,
         fps=checks.number("fps", asked["fps"], 0, 240, open_below=True),
-        steps=len(sigmas) if sigmas else _steps(asked["steps"]),
+        steps=steps,
         guidance_scale=guidance,
-        guidance_scale_2=_second_guidance(request, manifest, guidance),
+        guidance_scale_2=second,
+        **vars(method),
         guidance_rescale=checks.number("guidance_rescale", asked["guidance_rescale"], 0, 1),
         guidance_interval=checks.interval("guidance_interval", asked["guidance_interval"], 0, 1),
         sequential_guidance=checks.truth("sequential_guidance", asked["sequential_guidance"]),

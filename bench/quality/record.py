@@ -66,9 +66,20 @@ class Quality:
 
     @property
     def guidance(self) -> str:
-        """The guidance scale, and by how much it is rescaled: "4 rescaled by 0.7"."""
-        scale, rescale = self.settings["guidance_scale"], self.settings["guidance_rescale"]
-        return f"{scale:g} rescaled by {rescale:g}" if rescale else f"{scale:g}"
+        """The guidance scale, and what is done beside: "4 by apg (eta 0) rescaled by 0.7"."""
+        s = self.settings
+        method = {
+            "cfg": "",
+            "cfg-zero": f" by cfg-zero ({s['zero_init_steps']} zero)",
+            "apg": f" by apg (eta {s['apg_eta'] or 0:g}{self._threshold})",
+        }[s["guidance_method"]]
+        rescaled = f" rescaled by {s['guidance_rescale']:g}" if s["guidance_rescale"] else ""
+        return f"{s['guidance_scale']:g}{method}{rescaled}"
+
+    @property
+    def _threshold(self) -> str:
+        norm = self.settings["apg_norm_threshold"]
+        return f", norm {norm:g}" if norm else ""
 
     @property
     def shift(self) -> str:

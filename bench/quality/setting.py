@@ -16,7 +16,8 @@ from .record import ClipQuality, Quality
 
 REFERENCE_STEPS = 30
 REPORTED = (
-    "scheduler", "steps", "guidance_scale", "guidance_rescale", "guidance_interval", "step_cache",
+    "scheduler", "steps", "guidance_scale", "guidance_method", "zero_init_steps", "apg_eta",
+    "apg_norm_threshold", "guidance_rescale", "guidance_interval", "step_cache",
     "shift", "shift_terminal", "sigmas",
 )  # fmt: skip
 NOISE = ("width", "height", "frames", "latent_shape")

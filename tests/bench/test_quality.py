@@ -71,6 +71,10 @@ def quality(bundle: str, *found: tuple[float, float] | None, right: int = 3) -> 
         "step_cache": 0.2,
         "shift": 3.0,
         "shift_terminal": None,
+        "guidance_method": "cfg",
+        "zero_init_steps": None,
+        "apg_eta": None,
+        "apg_norm_threshold": None,
         "guidance_rescale": 0.0,
         "sigmas": None,
     }
@@ -217,6 +221,28 @@ def test_a_reference_of_other_channels(bundle_folder: Path) -> None:
     )
     with pytest.raises(UserError, match=r"4x2x4x4\), the reference .* \(latents of 5x2x4x4\)"):
         Comparison([null(bundle_folder)], reference=null(other))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "4"),
+        ({"guidance_rescale": 0.7}, "4 rescaled by 0.7"),
+        ({"guidance_method": "cfg-zero", "zero_init_steps": 2}, "4 by cfg-zero (2 zero)"),
+        (
+            {"guidance_method": "apg", "apg_eta": 0.5, "apg_norm_threshold": 0.0},
+            "4 by apg (eta 0.5)",
+        ),
+        (
+            {"guidance_method": "apg", "apg_eta": 0.0, "apg_norm_threshold": 9.0,
+             "guidance_rescale": 0.7},
+            "4 by apg (eta 0, norm 9) rescaled by 0.7",
+        ),
+    ],
+)  # fmt: skip
+def test_guidance_in_words(settings: dict[str, Any], words: str) -> None:
+    plain = REPORT.reference
+    assert replace(plain, settings={**plain.settings, **settings}).guidance == words
 
 
 def test_figures_of_many_clips() -> None:

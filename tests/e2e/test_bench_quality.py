@@ -81,6 +81,19 @@ def test_what_is_asked_of_steps_and_guidance_is_not_the_references(run: Run) -> 
     assert "4 rescaled by 0.7" in run(*QUALITY, *given).out
 
 
+def test_methods_of_guidance_are_swept(run: Run) -> None:
+    given = "--preset", "full", "--steps", 3, "--guidance-method", "cfg,cfg-zero,apg"
+    rows = json.loads(run(*QUALITY, *given, "-o", "json").out)["quality"]
+    told = [(row["guidance_method"], row["zero_init_steps"], row["apg_eta"]) for row in rows]
+    assert told == [
+        ("cfg", None, None),
+        ("cfg", None, None),
+        ("cfg-zero", 1, None),
+        ("apg", None, 0),
+    ]
+    assert len({row["psnr"] for row in rows}) == 4
+
+
 def test_bounds(run: Run, folder: Path) -> None:
     """The table is printed all the same; then one line, and exit code 1."""
     cheap = [*QUALITY, "--steps", 1, "--reference", EMBEDDED]

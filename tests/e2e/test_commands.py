@@ -138,6 +138,22 @@ def test_bench_of_given_sigmas_and_rescaled_guidance(run: Run) -> None:
     assert len(found["measurements"]) == 4
 
 
+def test_bench_of_a_method_of_guidance(run: Run) -> None:
+    stages = "denoise step,guidance+scheduler,vae first frame,cold start"
+    given = ["--preset", "full", "--steps", 2, "--guidance-method", "cfg-zero,apg"]
+    quick = ["bench", "--frames", 5, "--warmup", 0, "--repetitions", 1, "--stages", stages]
+    zero, projected = json.loads(run(*quick, *given, "-o", "json").out)["runs"]
+    assert (zero["guidance_method"], zero["zero_init_steps"], zero["apg_eta"]) == (
+        "cfg-zero",
+        1,
+        None,
+    )
+    assert (projected["guidance_method"], projected["apg_eta"]) == ("apg", 0)
+    step = zero["measurements"][0]
+    assert step["stage"] == "denoise step"
+    assert step["mean_ms"] > 1  # what is measured is a step of the denoiser
+
+
 def test_bench_asks_for_the_same_memory() -> None:
     engine = {"loras": {}, "weight_budget": 3 << 30}
     request = {"width": None, "height": None, "sequential_guidance": True}

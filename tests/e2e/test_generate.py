@@ -115,6 +115,33 @@ def test_rescaled_guidance_changes_guided_clips_alone() -> None:
             assert np.array_equal(plain, rescaled) == same
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [{}, {"sequential_guidance": True}, {"step_cache": 5.0, "guidance_interval": (0, 0.6)}],
+    ids=["alone", "sequential", "cache and interval"],
+)
+def test_methods_of_guidance_make_clips_of_their_own(beside: dict[str, Any]) -> None:
+    small = {"width": 32, "height": 32, "frames": 1, "steps": 6, "seed": 3}
+    methods: list[dict[str, Any]] = [
+        {},
+        {"guidance_method": "cfg-zero"},
+        {"guidance_method": "cfg-zero", "zero_init_steps": 0},
+        {"guidance_method": "apg"},
+        {"guidance_method": "apg", "apg_norm_threshold": 1.0},
+    ]
+    with mutoscope.load(preset="full") as pipe:
+        clips = [pipe(PROMPT, **small, **beside, **method) for method in methods]
+    assert len({clip.frames.tobytes() for clip in clips}) == len(methods)
+    assert all(bool(clip.record.foretold_steps) == ("step_cache" in beside) for clip in clips)
+
+
+def test_zero_init_steps(run: Run) -> None:
+    given = ["--preset", "full", "--steps", 4, "--guidance-method", "cfg-zero", "--frames", 1]
+    record = json.loads(run("generate", PROMPT, *given, "--zero-init-steps", 2, "--json").out)
+    assert record["settings"]["zero_init_steps"] == 2
+    assert len(record["step_seconds"]) == 4
+
+
 def test_every_option(run: Run, folder: Path) -> None:
     done = run(
         "generate", PROMPT, "-o", "out.mp4", "--size", "96x64", "--frames", 5, "--fps", 8,
@@ -122,7 +149,8 @@ def test_every_option(run: Run, folder: Path) -> None:
         "--backend", "onnxruntime", "--precision", "fp32", "--threads", 1, "--encoder", "software",
         "--quality", 90, "--preview", "preview.png", "--json",
         "--guidance-interval", "0:0.5", "--step-cache", 0.1, "--vae-tile", 64,
-        "--sequential-guidance", "--guidance-rescale", 0.7,
+        "--sequential-guidance", "--guidance-rescale", 0.7, "--guidance-method", "apg",
+        "--apg-eta", 0.5, "--apg-norm-threshold", 20,
     )  # fmt: skip
     settings = json.loads(done.out)["settings"]
     del settings["seed"]
@@ -130,7 +158,8 @@ def test_every_option(run: Run, folder: Path) -> None:
         "prompt": PROMPT, "negative_prompt": "blue", "width": 96, "height": 64, "frames": 5,
         "fps": 8.0, "steps": 2, "guidance_scale": 3.0, "scheduler": "unipc", "shift": 5.0,
         "guidance_interval": [0, 0.5], "step_cache": 0.1, "vae_tile": 64,
-        "sequential_guidance": True, "guidance_rescale": 0.7,
+        "sequential_guidance": True, "guidance_rescale": 0.7, "guidance_method": "apg",
+        "apg_eta": 0.5, "apg_norm_threshold": 20,
     }  # fmt: skip
     clip = probe(folder / "out.mp4")
     assert (clip.width, clip.height, clip.frames, clip.fps) == (96, 64, 5, 8)

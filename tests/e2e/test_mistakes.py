@@ -75,6 +75,11 @@ def bundle(folder: Path) -> Path:
         ),
         ([PROMPT, "--bundle", "none"], "no bundle at none: there is no such folder"),
         ([PROMPT, "--preview", "x.jpg"], "x.jpg: a preview is a .png"),
+        (
+            [PROMPT, "--guidance-method", "apg"],
+            "guidance_method apg needs guidance: give a guidance_scale above 1, or choose another",
+        ),
+        ([PROMPT, "--apg-eta", 0.5], "apg_eta is for guidance_method apg, not for cfg"),
         ([PROMPT, "--image", "first.png"], "there is no image at first.png"),
     ],
 )

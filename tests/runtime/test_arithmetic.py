@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mutoscope.kernels.guidance_weights import Projected, Variant, ZeroStar
 from mutoscope.runtime.arithmetic import HostArithmetic, Prediction, arithmetic_on
 from mutoscope.runtime.tiles import spans
 from mutoscope.runtime.video.feed import RGB
@@ -82,6 +83,21 @@ def test_a_step(
     assert len(got) == len(wanted) == 1 + known
     assert all(same(device, g, w) for g, w in zip(got, wanted, strict=True))
     assert same(device, given, latents)
+
+
+@pytest.mark.parametrize("variant", [ZeroStar(), Projected(0.3, 2.5)], ids=str)
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_a_step_by_weights(device: Any, variant: Variant, rescale: float) -> None:
+    latents, one, other, past = (random(*SHAPES[0], seed=i) for i in range(4))
+    weights = np.random.default_rng(9).normal(size=(2, 3))
+    wanted = HOST.step(weights, latents, Prediction(one, other, 4.3, rescale, variant), [past])
+    there = Prediction(device.array(one), device.array(other), 4.3, rescale, variant)
+    got = device.step(weights, device.array(latents), there, [device.array(past)])
+    assert all(same(device, g, w) for g, w in zip(got, wanted, strict=True))
+    unguided = Prediction(one, None, 4.3, rescale, variant)
+    (alone,) = HOST.step(weights[:1], latents, unguided, [past])
+    (plain,) = HOST.step(weights[:1], latents, Prediction(one), [past])
+    assert alone.tobytes() == plain.tobytes()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

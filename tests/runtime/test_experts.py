@@ -143,6 +143,15 @@ def test_steps_out_of_the_interval_are_not_guided(
     assert [run.batch for run in runs] == batches
 
 
+def test_steps_without_velocity_open_no_expert(pipe: Pipeline, runs: list[Run]) -> None:
+    stream = pipe.stream(
+        "a red circle", steps=4, shift=1, guidance_method="cfg-zero", zero_init_steps=3
+    )
+    assert opened(pipe) == ["denoiser_2"]
+    list(stream)
+    assert [(run.graph, run.batch) for run in runs] == [("denoiser_2", 2)]
+
+
 @pytest.mark.parametrize(
     ("default", "given", "wanted"),
     [

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from mutoscope.engine.manifest import Manifest
+from mutoscope.kernels.guidance_weights import Projected
 from mutoscope.runtime.arithmetic import HostArithmetic
 from mutoscope.runtime.conditioning import Conditioning
 from mutoscope.runtime.experts import Expert
@@ -58,6 +59,9 @@ def test_rescaled(batched: bool) -> None:
     latents = np.ones((1, 4, 1, 2, 2), np.float32)
     assert predict(latents, np.float32(10)).rescale == 0
     assert replace(predict, rescale=0.7)(latents, np.float32(10)).rescale == 0.7
+    assert predict(latents, np.float32(10)).variant is None
+    variant = Projected(0.3)
+    assert replace(predict, variant=variant)(latents, np.float32(10)).variant == variant
 
 
 @pytest.mark.parametrize(

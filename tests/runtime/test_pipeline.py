@@ -48,6 +48,19 @@ def test_engines_run_as_often_as_needed(pipe: Pipeline) -> None:
     }
 
 
+@pytest.mark.parametrize(("zero", "cache"), [(0, 0), (1, 0), (2, 0), (2, 9.0)])
+def test_a_step_without_velocity_asks_no_denoiser(pipe: Pipeline, zero: int, cache: float) -> None:
+    """And leaves the latents as they are."""
+    stream = pipe.stream(
+        "a red circle", guidance_method="cfg-zero", zero_init_steps=zero, steps=5, step_cache=cache
+    )
+    noise = stream.latents
+    same = [np.array_equal(step.latents, noise) for step in stream]
+    assert pipe.sessions("denoiser").runs == 5 - zero
+    assert same[:zero] == [True] * zero
+    assert stream.record.settings["zero_init_steps"] == zero
+
+
 def test_engines_are_closed_where_they_are_needed_no_more(
     image_bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

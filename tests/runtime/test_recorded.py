@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from cpu_device import CpuStream
 from mutoscope.errors import MutoscopeError
+from mutoscope.kernels.guidance_weights import Projected, Variant, ZeroStar
 from mutoscope.kernels.recording import Recording
 from mutoscope.runtime.arithmetic import arithmetic_on
 from mutoscope.runtime.conditioning import Conditioning
-from mutoscope.runtime.denoise import Steps, denoise
+from mutoscope.runtime.denoise import Steps, ZeroInit, denoise
 from mutoscope.runtime.experts import Expert
 from mutoscope.runtime.guidance import GuidedDenoiser
 from mutoscope.runtime.recorded import RecordedSteps
@@ -57,23 +58,27 @@ def take(
     given: Conditioning[Any] | None = None,
     boundary: float = -1.0,
     steer_at: int | None = None,
+    variant: Variant | None = None,
+    zero: int = 0,
+    steps: int = STEPS,
 ) -> tuple[list[bytes], list[int], list[str]]:
     """Latents after each step, which ones were recorded, and why not."""
     arithmetic = arithmetic_on(stream)
     prompts = [arithmetic.array(np.full((1, 4, 6), v, np.float32)) for v in (0.1, -0.3, 0.7)]
     guided = GuidedDenoiser(
         lambda t: experts[int(t < boundary)], arithmetic, prompts[0], prompts[1], batched,
-        given or Conditioning(),
+        given or Conditioning(), variant=variant,
     )  # fmt: skip
     why: list[str] = []
     step = RecordedSteps(guided, stream, why.append)  # type: ignore[arg-type]
     plain = Steps(guided, arithmetic, guided.conditioning)
     rule = get_scheduler(scheduler, 3.0)
     noise = guided.conditioning.hold(arithmetic.noise(3, SHAPE), arithmetic)
+    schedule = rule.schedule(steps)
+    still = frozenset(map(float, schedule.timesteps[:zero]))
+    taken = ZeroInit(step if recorded else plain, arithmetic, guided.conditioning, still)
     done = []
-    for one in denoise(
-        step if recorded else plain, noise, rule, rule.schedule(STEPS), arithmetic.wait
-    ):
+    for one in denoise(taken, noise, rule, schedule, arithmetic.wait):
         done.append(one)
         if one.index == steer_at:
             guided.prompt = prompts[2]
@@ -102,6 +107,31 @@ def test_the_same_bits_in_fewer_runs(
     assert (recorded, none, why) == (expected, [], [])
     assert cpu_stream.calls.count("launch graph") == len(expected)
     assert denoiser.runs == each * (2 * STEPS - len(expected) + 1)
+
+
+@pytest.mark.parametrize(
+    ("variant", "scheduler", "zero", "expected"),
+    [
+        (ZeroStar(), "euler", 1, [3]),
+        (Projected(0.3, 2.5), "unipc", 2, [4]),
+    ],
+    ids=["cfg-zero", "apg"],
+)
+def test_variants_of_guidance(
+    cpu_stream: CpuStream, variant: Variant, scheduler: str, zero: int, expected: list[int]
+) -> None:
+    """Weights are computed anew at each launch; steps without velocity are none that repeat."""
+    denoiser = Denoiser(cpu_stream)
+    experts = [Expert(denoiser, 4.5)]  # type: ignore[arg-type]
+    options: Any = {"scheduler": scheduler, "variant": variant, "zero": zero}
+    options["steps"] = steps = expected[-1] + 1
+    wanted, *_ = take(cpu_stream, experts, recorded=False, **options)
+    assert denoiser.runs == steps - zero
+    latents, recorded, why = take(cpu_stream, experts, **options)
+    assert latents == wanted
+    assert (recorded, why) == (expected, [])
+    plain, *_ = take(cpu_stream, experts, **{**options, "variant": None})
+    assert plain[-1] != latents[-1]
 
 
 @pytest.mark.parametrize("given", ["first", "beside"])

@@ -13,6 +13,7 @@ from msgspec import structs
 from mutoscope.engine import Bundle
 from mutoscope.engine.manifest import Manifest
 from mutoscope.errors import UserError
+from mutoscope.kernels.guidance_weights import Projected, ZeroStar
 from mutoscope.runtime.request import Request, settle
 
 
@@ -42,6 +43,7 @@ def test_defaults(bundle: Bundle) -> None:
         "fps": 12,
         "steps": 3,
         "guidance_scale": 4,
+        "guidance_method": "cfg",
         "guidance_rescale": 0,
         "guidance_interval": (0, 1),
         "sequential_guidance": False,
@@ -66,6 +68,43 @@ def test_a_terminal_sigma_is_the_requests_or_the_bundles(bundle: Bundle) -> None
     assert terminal(manifest) == 0.3
     assert terminal(manifest, shift_terminal=0.4) == 0.4
     assert terminal(manifest, scheduler="unipc") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "variant"),
+    [
+        ({}, {"guidance_method": "cfg"}, None),
+        (
+            {"guidance_method": "cfg-zero"},
+            {"guidance_method": "cfg-zero", "zero_init_steps": 1},
+            ZeroStar(),
+        ),
+        (
+            {"guidance_method": "cfg-zero", "steps": 1},
+            {"guidance_method": "cfg-zero", "zero_init_steps": 0},
+            ZeroStar(),
+        ),
+        (
+            {"guidance_method": "apg"},
+            {"guidance_method": "apg", "apg_eta": 0, "apg_norm_threshold": 0},
+            Projected(0.0, 0.0),
+        ),
+        (
+            {"guidance_method": "apg", "apg_eta": 0.5, "apg_norm_threshold": 15},
+            {"guidance_method": "apg", "apg_eta": 0.5, "apg_norm_threshold": 15},
+            Projected(0.5, 15.0),
+        ),
+    ],
+)
+def test_methods_of_guidance(
+    bundle: Bundle, options: dict[str, Any], told: dict[str, Any], variant: Any
+) -> None:
+    """The record has the options of the method that is used, and of no other."""
+    settings = settled(bundle, **options)
+    names = ("guidance_method", "zero_init_steps", "apg_eta", "apg_norm_threshold")
+    record = settings.record()
+    assert {name: record[name] for name in names if name in record} == told
+    assert settings.variant == variant
 
 
 def test_seeds_differ(bundle: Bundle) -> None:
@@ -98,6 +137,33 @@ def test_given_values_win(bundle: Bundle) -> None:
         ({"guidance_scale": -1}, "guidance_scale must be 0 or more and at most 100, not -1"),
         ({"guidance_scale": "4"}, "guidance_scale must be a number, not '4'"),
         ({"guidance_rescale": 1.5}, "guidance_rescale must be 0 or more and at most 1, not 1.5"),
+        (
+            {"guidance_method": "cfg-zer"},
+            "unknown guidance_method 'cfg-zer'; did you mean 'cfg-zero'? (known: apg, cfg, cfg-z",
+        ),
+        ({"guidance_method": 3}, "guidance_method must be text, not 3"),
+        ({"apg_eta": 0.5}, "apg_eta is for guidance_method apg, not for cfg"),
+        (
+            {"guidance_method": "cfg-zero", "apg_norm_threshold": 0},
+            "apg_norm_threshold is for guidance_method apg, not for cfg-zero",
+        ),
+        (
+            {"guidance_method": "apg", "zero_init_steps": 1},
+            "zero_init_steps is for guidance_method cfg-zero, not for apg",
+        ),
+        (
+            {"guidance_method": "apg", "guidance_scale": 1},
+            "guidance_method apg needs guidance: give a guidance_scale above 1, or choose",
+        ),
+        ({"guidance_method": "apg", "apg_eta": 2}, "apg_eta must be 0 or more and at most 1, not "),
+        (
+            {"guidance_method": "apg", "apg_norm_threshold": -1},
+            "apg_norm_threshold must be 0 or more and at most 1e+09, not -1",
+        ),
+        (
+            {"guidance_method": "cfg-zero", "steps": 4, "zero_init_steps": 4},
+            "zero_init_steps must be between 0 and 3, not 4",
+        ),
         ({"guidance_interval": 0.5}, "guidance_interval must be two numbers, not 0.5"),
         ({"guidance_interval": (0, 1.5)}, "guidance_interval must be 0 or more and at most 1, not"),
         ({"guidance_interval": (1, 0)}, "guidance_interval must begin before it ends, not at 1 an"),
@@ -124,7 +190,7 @@ def test_given_values_win(bundle: Bundle) -> None:
         ({"sigmas": (1,), "scheduler": "unipc"}, "sigmas are for the scheduler euler, not for uni"),
         ({"shift_terminal": 1}, "shift_terminal must be 0.001 or more and at most 0.999, not 1"),
         ({"scheduler": ["euler"]}, "scheduler must be text, not ['euler']"),
-        ({"step": 4}, "unknown option 'step'; did you mean 'steps'? (known: fps, frames, guid"),
+        ({"step": 4}, "unknown option 'step'; did you mean 'steps'? (known: apg_eta, apg_nor"),
         (
             {"latents": np.zeros((1, 4, 2, 4, 5), np.float32)},
             "latents must be float32 [1, 4, 2, 4, 4], not float32 [1, 4, 2, 4, 5]",

@@ -95,6 +95,24 @@ def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     assert stream.record.not_recorded == "a step cache decides on the host"
 
 
+@pytest.mark.parametrize(
+    ("options", "recorded"),
+    [
+        ({"guidance_method": "cfg-zero", "guidance_rescale": 0.7}, [3, 4]),
+        ({"guidance_method": "apg", "apg_eta": 0.3, "apg_norm_threshold": 9}, [2, 3, 4]),
+    ],
+    ids=["cfg-zero", "apg"],
+)
+def test_every_method_of_guidance_is_the_same(
+    pipe: Pipeline, plain: Pipeline, options: dict[str, Any], recorded: list[int]
+) -> None:
+    options = {**OPTIONS, **options, "steps": 5}
+    stream, other = pipe.stream(PROMPT, **options), plain.stream(PROMPT, **options)
+    for step, wanted in zip(stream, other, strict=True):
+        assert step.latents.tobytes() == wanted.latents.tobytes()
+    assert stream.record.recorded_steps == recorded
+
+
 def test_the_text_encoder_may_stay_on_the_cpu(
     pipe: Pipeline, plain: Pipeline, recorder: Any
 ) -> None:
