@@ -101,4 +101,5 @@ def projected_weights(
 def weigh(conditional: Array, unconditional: Array, weights: Array) -> Array:
     """`weights[:, 0] * conditional + weights[:, 1] * unconditional`."""
     one, other = weights.T.reshape(2, -1, *[1] * (conditional.ndim - 1))
-    return one * conditional + other * unconditional
+    weighed: Array = one * conditional + other * unconditional
+    return weighed
