@@ -17,11 +17,12 @@ from ..kernels.device import DTYPES, DeviceArray, Stream
 from ..kernels.devices import open_device
 from ..kernels.distance import relative_l1
 from ..kernels.frames import latent_preview, to_rgb8
+from ..kernels.guidance_weights import Projected, Variant, ZeroStar, guidance_weights
 from ..kernels.guided_step import guided_step, rescale_factors
 from ..kernels.int8_attention import int8_attention
 from ..kernels.latents import guide, hold_first, latent_frame
 from ..kernels.noise import standard_normal
-from ..kernels.ops import BLOCKS, MOMENTS, Ops
+from ..kernels.ops import BLOCKS, MOMENTS, PRODUCTS, Ops
 from ..kernels.tiles import add_tile, take_tile
 from ..kernels.yuv import to_nv12, to_p010
 
@@ -34,12 +35,13 @@ COMPARED = 1000
 """Tokens whose attention is compared; NumPy would take minutes for all."""
 
 MEMORY_BOUND = (
-    "guided_step", "rescale_factors", "relative_l1", "latent_frame", "hold_first",
-    "latent_preview", "take_tile", "add_tile", "rgb8", "nv12", "p010",
+    "guided_step", "zero_star_weights", "projected_weights", "rescale_factors", "relative_l1",
+    "latent_frame", "hold_first", "latent_preview", "take_tile", "add_tile", "rgb8", "nv12", "p010",
 )  # fmt: skip
 """What waits for memory: all but noise, which is arithmetic in float64, and attention."""
 
 SCALE, RESCALE = 5.0, 0.7
+ETA, THRESHOLD = 0.3, 15.0
 REPETITIONS = 20
 ROUNDS = 5
 
@@ -86,6 +88,8 @@ class Bandwidths:
             "copy": self._copy(),
             "noise": self._noise(),
             "guided_step": self._guided_step(),
+            "zero_star_weights": self._guidance_weights(ZeroStar()),
+            "projected_weights": self._guidance_weights(Projected(ETA, THRESHOLD)),
             "rescale_factors": self._rescale_factors(),
             "relative_l1": self._relative_l1(),
             "latent_frame": self._latent_frame(),
@@ -123,6 +127,15 @@ class Bandwidths:
         work = partial(self.ops.guided_step, *given, unconditional=untold, scale=SCALE)
         (wanted,) = guided_step(weights, noisy, one, other, scale=SCALE)
         return self._measured([latents, told, untold, output], work, output, wanted)
+
+    def _guidance_weights(self, variant: Variant) -> Figures:
+        one, other = self._random(2)
+        told, untold = self.stream.upload(one), self.stream.upload(other)
+        partials, weights = self._room((1, PRODUCTS, BLOCKS)), self._room((1, 2))
+        given = variant, told, untold, SCALE, partials, weights
+        work = partial(self.ops.guidance_weights, *given)
+        wanted = guidance_weights(variant, one, other, SCALE)
+        return self._measured([told, untold], work, weights, wanted)
 
     def _rescale_factors(self) -> Figures:
         one, other = self._random(2)
