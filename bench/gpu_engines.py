@@ -13,7 +13,9 @@ import numpy as np
 
 from ..engine import Bundle, EngineOptions, EngineStore, Tensor, open_graph
 from ..engine.backends.tensorrt.engines import build_engine, describe
+from ..engine.backends.tensorrt.int8_attention import FLAG
 from ..engine.backends.tensorrt.package import PACKAGES
+from ..engine.int8_attention import takes_part
 from ..engine.manifest import DECODERS, TEXT_ENCODER
 from ..engine.open import GpuBackend, find_backend
 from ..engine.profiles import LatentSize
@@ -61,11 +63,13 @@ class Case:
         bundle: whose graph.
         size: of the latents.
         batch: how many predictions of the denoiser at once.
+        int8_attention: whether its attention is computed in int8.
     """
 
     bundle: Path
     size: LatentSize
     batch: int = 1
+    int8_attention: bool = False
 
     def feeds(self, bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
         """Of a denoiser: random latents and text, the same each time."""
@@ -106,7 +110,13 @@ def denoiser(backend: str, case: Case, *, beside_cpu: bool = False) -> dict[str,
     Raises:
         UserError: what the backend needs is not here, or it is for other GPUs.
     """
-    measured = Measured(backend, Bundle.open(case.bundle), case.size, open_stream(backend))
+    measured = Measured(
+        backend,
+        Bundle.open(case.bundle),
+        case.size,
+        open_stream(backend),
+        int8_attention=case.int8_attention,
+    )
     feeds = case.feeds(measured.bundle)
     figures, outputs = measured("denoiser", feeds)
     values = np.asarray(outputs["sample"])
@@ -168,12 +178,14 @@ class Measured:
         bundle: whose graphs.
         size: of the latents.
         stream: of the backend's GPU.
+        int8_attention: as of `EngineOptions`.
     """
 
     backend: str
     bundle: Bundle
     size: LatentSize
     stream: Stream | None
+    int8_attention: bool = False
 
     def __call__(
         self, name: str, feeds: Mapping[str, Tensor], *, over: bool = False
@@ -182,7 +194,7 @@ class Measured:
         before = self._memory()
         built = self.build(name)
         began = time.perf_counter()
-        options = EngineOptions(stream=self.stream)
+        options = EngineOptions(stream=self.stream, int8_attention=self.int8_attention)
         with open_graph(self.bundle, name, backend=self.backend, options=options) as session:
             opened = time.perf_counter() - began
             times, outputs = timed(session, feeds, self.stream, over=over)
@@ -203,7 +215,10 @@ class Measured:
         package = PACKAGES.get(self.backend)
         if package is None or self.stream is None:
             return {}
-        spec = describe(package, self.bundle, name, [self.size], device=self.stream.device)
+        flags = [FLAG] if self.int8_attention and takes_part(self.bundle, name) else []
+        spec = describe(
+            package, self.bundle, name, [self.size], flags=flags, device=self.stream.device
+        )
         record = build_engine(EngineStore(), self.bundle, spec, None, lambda *_: None).record
         return {
             "build_seconds": record.seconds,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.open import INT8_ATTENTION
 from ..engine.profiles import LatentSize
 from . import gpu_wan
 from .energy import find_meter
@@ -108,7 +109,7 @@ def diffusers_clip(setting: Setting) -> Figures:
     return figures
 
 
-def embedded(setting: Setting, *, backend: str) -> Figures:
+def embedded(setting: Setting, *, backend: str, int8_attention: bool = False) -> Figures:
     """The embedded model's denoiser: one prediction at a time, and two; beside the CPU's."""
     needs_backend(backend)
     from .gpu_loop import embedded_bundle, request
@@ -116,7 +117,7 @@ def embedded(setting: Setting, *, backend: str) -> Figures:
     size = LatentSize(*request(small=setting.small)["latents"].shape[2:])
     figures = {}
     for batch in (1, 2):
-        case = Case(embedded_bundle(), size, batch)
+        case = Case(embedded_bundle(), size, batch, int8_attention)
         figures[f"batch {batch}"] = denoiser(backend, case, beside_cpu=True)
     return figures | placed(backend, case)
 
@@ -137,6 +138,10 @@ PARTS: Mapping[str, Callable[[Setting], Figures]] = {
     "tests": tests,
     "diffusers-clip": diffusers_clip,
     **{f"{b}-embedded": partial(embedded, backend=b) for b in BACKENDS},
+    **{
+        f"{b}-embedded-int8-attention": partial(embedded, backend=b, int8_attention=True)
+        for b in INT8_ATTENTION
+    },
     **{f"{b}-clip": partial(clip, backend=b) for b in BACKENDS},
     "ceilings": ceilings,
     **gpu_wan.PARTS,

@@ -47,7 +47,7 @@ def placement(
 
 def placed(backend: str, case: Case) -> dict[str, Any]:
     """The nodes of a denoiser by who runs them, where that is ONNX Runtime with a GPU."""
-    if backend != "onnxruntime-cuda":
+    if backend != "onnxruntime-cuda" or case.int8_attention:
         return {}
     from ..engine.backends.onnxruntime_cuda import open_stream, providers
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..engine import Bundle
 from ..engine.manifest import DECODERS, TEXT_ENCODER
+from ..engine.open import INT8_ATTENTION
 from ..engine.profiles import LatentSize
 from ..kernels.noise import standard_normal
 from .gpu_engines import (
@@ -49,9 +51,10 @@ def export(setting: Setting) -> Figures:
     return {"megabytes": round(megabytes, 1)}
 
 
-def wan(setting: Setting, *, backend: str, index: int) -> Figures:
+def wan(setting: Setting, *, backend: str, index: int, int8_attention: bool = False) -> Figures:
     """The denoiser: one prediction."""
     case, size = _case(setting, backend, index)
+    case = replace(case, int8_attention=int8_attention)
     figures = denoiser(backend, case)
     rate = _rate(operations(setting.layout, size.tokens), figures)
     nodes = {} if index else placed(backend, case)
@@ -146,6 +149,11 @@ PARTS: Mapping[str, Callable[[Setting], Figures]] = {
     "export": export,
     **{f"{b}-wan-small": partial(wan, backend=b, index=0) for b in BACKENDS},
     **{f"{b}-wan-large": partial(wan, backend=b, index=1) for b in BACKENDS},
+    **{
+        f"{b}-wan-{name}-int8-attention": partial(wan, backend=b, index=i, int8_attention=True)
+        for b in INT8_ATTENTION
+        for i, name in enumerate(("small", "large"))
+    },
     "diffusers-vae": diffusers_vae,
     **{f"{b}-vae-small": partial(vae, backend=b, index=0) for b in BACKENDS},
     **{f"{b}-vae-large": partial(vae, backend=b, index=1) for b in BACKENDS},

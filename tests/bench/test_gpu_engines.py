@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,10 @@ from mutoscope.bench.gpu_placement import placement
 from mutoscope.bench.gpu_setting import BACKENDS, Setting
 from mutoscope.bench.gpu_times import timed
 from mutoscope.bench.suite import SkippedError
-from mutoscope.engine import Bundle
+from mutoscope.engine import Bundle, open_graph
 from mutoscope.engine.backends import tensorrt
 from mutoscope.engine.profiles import LatentSize
+from mutoscope.errors import UserError
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 SMALL = Case(EMBEDDED, LatentSize(2, 4, 6), batch=2)
@@ -162,6 +164,25 @@ def test_every_backend_has_every_part() -> None:
     for backend in BACKENDS:
         for part in ("embedded", "clip", *of_wan, "wan-clip-large"):
             assert f"{backend}-{part}" in gpu_parts.PARTS
+    for backend in ("onnxruntime-cuda", "tensorrt-rtx"):
+        for part in ("embedded", "wan-small", "wan-large"):
+            assert f"{backend}-{part}-int8-attention" in gpu_parts.PARTS
+
+
+def test_attention_in_int8_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a backend that has none, which says so."""
+    with pytest.raises(UserError, match="'onnxruntime' has no attention in int8"):
+        denoiser("onnxruntime", replace(SMALL, int8_attention=True))
+    asked: list[bool] = []
+
+    def open_exact(*arguments: Any, options: Any, **more: Any) -> Any:
+        asked.append(options.int8_attention)
+        return open_graph(*arguments, options=replace(options, int8_attention=False), **more)
+
+    monkeypatch.setattr(gpu_engines, "open_graph", open_exact)
+    denoiser("onnxruntime", replace(SMALL, int8_attention=True))
+    denoiser("onnxruntime", SMALL)
+    assert asked == [True, False]
 
 
 def test_clips_are_timed_and_compared(tmp_path: Path) -> None:
