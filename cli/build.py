@@ -16,11 +16,14 @@ from ..engine.backends.tensorrt.int8_attention import FLAG
 from ..engine.backends.tensorrt.package import PACKAGES, Package
 from ..engine.backends.tensorrt.parser_library import find_library
 from ..engine.manifest import Manifest
+from ..engine.memory import free_memory
+from ..engine.planner import build_memory, weights_of
 from ..engine.profiles import LatentSize
 from ..engine.store import Engine, EngineStore
 from ..errors import UserError
 from ..kernels.device import Device
 from ..kernels.devices import open_device
+from ..runtime.plan import shown
 from ..runtime.request import check_size, latent_shape
 from .progress import BuildProgress
 
@@ -99,6 +102,7 @@ def command(
     ]
     store, engines = EngineStore(output), []
     for spec in specs:
+        _foretell_memory(opened, spec.graph)
         with BuildProgress(spec.graph) as progress:
             engine = build_engine(store, opened, spec, options.threads, progress)
         engines.append(facts(engine))
@@ -142,6 +146,17 @@ def _line(engine: Engine) -> str:
         f"{record.spec.graph}: {record.seconds:.1f} s, {record.plan.size / 1e6:.1f} MB, "
         f"{sum(record.layers.values())} layers ({layers}), peak {record.peak_memory_mb:.0f} MB"
     )
+
+
+def _foretell_memory(bundle: Bundle, graph: str) -> None:
+    """Say that memory may not suffice: the system would end the build without a word."""
+    wanted, free = build_memory(weights_of(bundle, graph)), free_memory()
+    if free is not None and wanted > free:
+        click.echo(
+            f"{graph}: to build it takes roughly {shown(wanted)} of memory, {shown(free)} are "
+            "free; if the system ends it, build on a larger machine, or choose other --graphs",
+            err=True,
+        )
 
 
 def _targets(package: Package, named: Sequence[str]) -> tuple[tuple[str, ...], Device | None]:

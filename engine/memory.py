@@ -1,4 +1,4 @@
-"""How much memory this process has held, and giving back what it no longer needs."""
+"""How much memory this process has held, what is free, and giving back what is not needed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 
 PROCESS = Path("/proc/self")
+MACHINE = Path("/proc/meminfo")
 RESET_PEAK = "5"
 
 
@@ -22,6 +23,16 @@ def peak_memory_mb() -> float:
         return int(peak.split()[1]) / 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def free_memory() -> int | None:
+    """Bytes that the machine can still give; `None` where it does not say (not Linux)."""
+    try:
+        lines = MACHINE.read_text().splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    return 1024 * int(free.split()[1])
 
 
 def reset_peak_memory() -> None:

@@ -21,6 +21,7 @@ from ..bundle import Bundle
 from ..manifest import DENOISERS, PROMPT, VAES
 from ..onnx_file import FLOAT8, OnnxFile
 from ..session import axis_length
+from .build import build_memory, weights_of
 from .graph import CODES, FLOAT, OnnxGraph, Value, read_graph, to_graph
 from .needs import Needs
 from .peak import Peak, measure, natural, on_cpu
@@ -28,7 +29,7 @@ from .precision import in_precision
 from .shapes import infer
 from .weights import Weights, count
 
-__all__ = ["Needs", "Peak", "Weights", "in_precision", "needs"]
+__all__ = ["Needs", "Peak", "Weights", "build_memory", "in_precision", "needs", "weights_of"]
 
 
 def needs(bundle: Bundle, name: str, axes: Mapping[str, int], runs: int = 1) -> Needs:

@@ -13,7 +13,7 @@ from functools import cache, cached_property, partial
 from ...engine import Bundle
 from ...engine.lora import Lora, memory
 from ...engine.manifest import DENOISERS, TEXT_ENCODER
-from ...engine.planner import Needs, in_precision, needs
+from ...engine.planner import Needs, build_memory, in_precision, needs
 from ...engine.presets import preset_loras
 from ..request import Settings
 from .machine import Machine, enough, shown
@@ -26,9 +26,6 @@ __all__ = [
     "ONNXRUNTIME", "TENSORRT", "Machine", "Placement", "Plan", "Remedies", "enough", "make_plan",
     "shown",
 ]  # fmt: skip
-
-BUILD, BUILD_FACTOR = 400 << 20, 5
-"""A TensorRT build takes this, and so many times the weights: docs/tensorrt.md, docs/lab.md."""
 
 ESTIMATED = {
     "fp32": {"fp16": (TENSORRT,), "int8": (TENSORRT, ONNXRUNTIME), "int4": (ONNXRUNTIME,)},
@@ -98,7 +95,7 @@ class Plan:
     @property
     def build_ram(self) -> int:
         """Memory that building the largest engine takes, roughly."""
-        return BUILD + BUILD_FACTOR * max(n.gpu.weights for n in self.graphs.values())
+        return build_memory(max(n.gpu.weights for n in self.graphs.values()))
 
     @cached_property
     def placements(self) -> dict[str, Placement]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from mutoscope.engine import memory
 
 FREE = """
 from mutoscope.engine.memory import return_free_memory
@@ -44,3 +48,12 @@ def test_peak_memory_is_this_process_own() -> None:
     )
     assert held.nbytes == 400 << 20
     assert 10 < float(done.stdout) < 200
+
+
+@pytest.mark.skipif(not memory.MACHINE.exists(), reason="only Linux says so")
+def test_free_memory_is_part_of_the_machine_s(tmp_path: Path, monkeypatch: Any) -> None:
+    free = memory.free_memory()
+    assert free is not None
+    assert 10 << 20 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.setattr(memory, "MACHINE", tmp_path / "none")
+    assert memory.free_memory() is None

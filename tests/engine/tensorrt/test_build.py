@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import mutoscope
 import pytest
 from mutoscope import cli
+from mutoscope.cli import build as commands
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt.build import layers
 from mutoscope.engine.backends.tensorrt.graph import parsable
@@ -95,6 +98,23 @@ def test_an_engine_of_the_command_is_whole_and_known(run: Run) -> None:
     code, printed = run("engines", "prune", "--all")
     assert float(printed.split()[0]) >= built["megabytes"]
     assert run("engines", "list") == (0, "0 engines, 0.0 MB\n")
+
+
+@pytest.mark.parametrize(("free", "told"), [(300 << 20, True), (8 << 30, False), (None, False)])
+def test_a_build_that_memory_may_not_suffice_for_is_foretold(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    free: int | None,
+    told: bool,
+) -> None:
+    """The system would end it without a word."""
+    monkeypatch.setattr(commands, "free_memory", lambda: free)
+    with contextlib.suppress(SystemExit):
+        cli.main(["build", str(EMBEDDED), "--graphs", "vae_decoder_next", "--arch", "sm_86"])
+    captured = capsys.readouterr()
+    assert captured.out.startswith("vae_decoder_next: ")
+    line = r"vae_decoder_next: to build it takes roughly \d+\.\d MB of memory, 300\.0 MB are free; "
+    assert bool(re.search(line, captured.err)) is told
 
 
 @pytest.mark.parametrize(
