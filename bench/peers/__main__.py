@@ -28,6 +28,8 @@ from .report import as_markdown
 
 PART_SECONDS = 3600
 RESULTS, TABLE = "peers.json", "peers.md"
+CEILINGS = "ceilings"
+"""Measured first, and once more at the end."""
 PACKAGES = ("torch", "diffusers", "transformers", "openvino", "nncf")
 SPARE = 2 << 30
 """Bytes that parts leave of the machine's memory, free or not: an engine that wants more fails."""
@@ -83,8 +85,9 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     results: Figures = {"machine": _machine(options)}
     with work_folder(work) as folder:
-        for name in names:
-            results[name] = apart(_command(name, folder, options), seconds, folder / "cache")
+        for name in [*names, *([CEILINGS] if CEILINGS in names[:-1] else [])]:
+            found = apart(_command(name, folder, options), seconds, folder / "cache")
+            results[name] = _higher(results[name], found) if name in results else found
             click.echo(f"{name}: {summary(results[name])}", err=True)
             write_whole(out / RESULTS, f"{json.dumps(results, indent=1)}\n".encode())
             write_whole(out / TABLE, as_markdown(results).encode())
@@ -121,6 +124,16 @@ def _command(name: str, work: Path, options: dict[str, Any]) -> list[str]:
     command += ["--frame", *map(str, options["frame"])]
     command += ["--compile" if options["compile"] else "--no-compile"]
     return [*command, "--small"] if options["small"] else command
+
+
+def _higher(one: Figures, other: Figures) -> Figures:
+    """Of two measurements of the ceilings, in the first and the last minute, what each reached.
+
+    A machine that others use has slow minutes.
+    """
+    if one["state"] != "done" or other["state"] != "done":
+        return one if one["state"] == "done" else other
+    return {n: max(v, other[n]) if isinstance(v, float) else v for n, v in one.items()}
 
 
 def _draw(results: Figures, folder: Path) -> None:

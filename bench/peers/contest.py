@@ -92,8 +92,9 @@ def contest(
 
     Returns:
         By engine: `state` and perhaps `reason`; where it is done, `seconds` of every run,
-        `first_seconds` of opening, compiling and the first run, what `compare` gives, and `ratio`:
-        seconds over those of `OURS`, in the middle and at both ends.
+        `first_seconds` of opening, compiling and the first run, what `compare` gives, and `ratio`
+        and `ratio_int8`: seconds over those of `OURS` and `OURS_INT8`, in the middle and at both
+        ends.
     """
     ready: dict[str, Opened] = {}
     reference: list[Array] = []
@@ -139,13 +140,21 @@ def _take_turn(engine: Opened) -> Figures:
 
 
 def _with_ratios(figures: Mapping[str, Figures]) -> dict[str, Figures]:
-    ours = figures.get(OURS, {}).get("seconds")
-    return {name: {**found, **_ratio(found, ours)} for name, found in figures.items()}
+    to = {
+        ratio: figures[ours]["seconds"]
+        for ratio, ours in (("ratio", OURS), ("ratio_int8", OURS_INT8))
+        if "seconds" in figures.get(ours, {})
+    }
+    return {name: {**found, **_ratios(found, to)} for name, found in figures.items()}
 
 
-def _ratio(found: Figures, ours: Sequence[float] | None) -> Figures:
-    if ours is None or "seconds" not in found:
+def _ratios(found: Figures, to: Mapping[str, Sequence[float]]) -> Figures:
+    if "seconds" not in found:
         return {}
-    ratios = [theirs / own for theirs, own in zip(found["seconds"], ours, strict=True)]
+    return {name: _ratio(found["seconds"], ours) for name, ours in to.items()}
+
+
+def _ratio(seconds: Sequence[float], ours: Sequence[float]) -> Figures:
+    ratios = [theirs / own for theirs, own in zip(seconds, ours, strict=True)]
     ends = {"lowest": min(ratios), "highest": max(ratios)}
-    return {"ratio": {"median": statistics.median(ratios), **ends}}
+    return {"median": statistics.median(ratios), **ends}

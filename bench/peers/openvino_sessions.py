@@ -14,7 +14,7 @@ import numpy as np
 
 from ...engine import Bundle, EngineOptions, Session, Sessions, Tensor
 
-HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
+HINTS = {"f32": "f32", "bf16": "bf16", "int8": "f32", "int8+bf16": "bf16"}
 """What each way computes in, where it is not int8."""
 
 
@@ -51,7 +51,7 @@ class OpenVino:
     def open_session(self, bundle: Bundle, name: str, options: EngineOptions) -> Session:
         """Read a graph; it is compiled once its shapes are known."""
         model = self._core.read_model(bundle.file(bundle.graph(name).file))
-        if self._way == "int8":
+        if self._way.startswith("int8"):
             import nncf
 
             model = nncf.compress_weights(model)

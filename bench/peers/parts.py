@@ -194,6 +194,7 @@ def _engines(
         Engine("OpenVINO f32", "fp32", partial(openvino, "f32")),
         Engine("OpenVINO bf16", "bf16", partial(openvino, "bf16")),
         Engine("OpenVINO int8", "int8", partial(openvino, "int8")),
+        Engine("OpenVINO int8, bf16", "int8", partial(openvino, "int8+bf16")),
         Engine(OURS, "fp32", lambda: ours(_our_sessions(setting.bundle(model), setting))),
         Engine(
             OURS_INT8, "int8", lambda: ours(Int8Sessions(setting.bundle(model), setting.options))

@@ -9,7 +9,10 @@ from ..report import facts_line
 from ..suite import Figures
 from .contest import median
 
-HEADER = ("work", "engine", "seconds", "ratio to ours", "error", "of the ceiling", "first run, s")
+HEADER = (
+    "work", "engine", "seconds", "ratio to our fp32", "to our int8", "error", "of the ceiling",
+    "first run, s",
+)  # fmt: skip
 CEILINGS = {
     "fp32": ("float32_tflop_s", "onnxruntime_float32_tflop_s"),
     "bf16": ("bfloat16_tflop_s",),
@@ -61,17 +64,24 @@ def _cells(part: Figures, name: str, results: Figures) -> list[str]:
     engine = part["engines"][name]
     if engine["state"] != "done":
         return [part["what"], name, _reason(engine)]
-    times, ratio = engine["seconds"], engine.get("ratio")
+    times = engine["seconds"]
     reached = share(part, engine, results.get("ceilings", {}))
     return [
         part["what"],
         name,
         f"{median(engine):.3g} ({min(times):.3g}–{max(times):.3g})",
-        f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})" if ratio else "–",
+        _ratio(engine.get("ratio")),
+        _ratio(engine.get("ratio_int8")),
         _error(engine),
         "–" if reached is None else f"{reached:.0%}",
         f"{engine['first_seconds']:.3g}",
     ]
+
+
+def _ratio(found: Figures | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found['median']:.2f} ({found['lowest']:.2f}–{found['highest']:.2f})"
 
 
 def _error(engine: Figures) -> str:

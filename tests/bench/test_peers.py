@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mutoscope.bench.peers import __main__ as command
 from mutoscope.bench.peers import contest as contests
 from mutoscope.bench.peers.contest import (
     OURS,
+    OURS_INT8,
     Array,
     Engine,
     Opened,
@@ -52,6 +54,7 @@ def engine(name: str, calls: list[str], output: Array = WANTED) -> Engine:
 def test_engines_take_turns(calls: list[str]) -> None:
     peer, ours = engine("twice as long as ours  ......", calls), engine(OURS, calls, WANTED * 1.01)
     found = contest([peer, ours], repetitions=3)
+    assert "ratio_int8" not in found[peer.name]
     runs = [call for call in calls if call in {peer.name, ours.name}]
     assert runs == [peer.name, ours.name] * 4
     turns = [["before", "", name, "rest"] for name in (peer.name, ours.name)]
@@ -89,6 +92,23 @@ def test_who_cannot_run_hides_no_other(calls: list[str]) -> None:
     assert found["wrong"]["state"] == "failed"
     assert "(3,) where the reference has (2,)" in found["wrong"]["reason"]
     assert len(found["diffusers fp32"]["seconds"]) == len(found[OURS]["seconds"]) == 2
+
+
+def test_ratios_are_to_both_of_ours(calls: list[str]) -> None:
+    engines = [engine(name, calls) for name in ("diffusers fp32", OURS, OURS_INT8)]
+    found = contest(engines, repetitions=3)
+    for name, ratio in ((OURS, "ratio"), (OURS_INT8, "ratio_int8")):
+        assert found[name][ratio]["median"] == 1
+        theirs, ours = (found[each]["seconds"][0] for each in ("diffusers fp32", name))
+        assert found["diffusers fp32"][ratio]["median"] == pytest.approx(theirs / ours)
+
+
+def test_ceilings_are_the_higher_of_two() -> None:
+    one = {"state": "done", "copy_gb_s": 9.0, "int8_top_s": 0.7, "reason": "x"}
+    other = {**one, "copy_gb_s": 8.0, "int8_top_s": 0.9}
+    failed = {"state": "failed", "reason": "MemoryError"}
+    assert command._higher(one, other) == {**one, "int8_top_s": 0.9}
+    assert command._higher(one, failed) == command._higher(failed, one) == one
 
 
 def test_without_us_there_are_no_ratios(calls: list[str]) -> None:
@@ -129,14 +149,14 @@ def results() -> dict[str, Any]:
 def test_one_table() -> None:
     lines = as_markdown(results()).splitlines()
     assert lines[2:] == [
-        "| step | diffusers fp32 | 2 (1.9–2.2) | 2.00 (1.90–2.20) | 0.0e+00 | 20% | 4 |",
-        "| step | OpenVINO int8 | skipped: nncf is not installed |  |  |  |  |",
-        "| small | diffusers fp32 | 2 (1.9–2.2) | 2.00 (1.90–2.20) | 0.0e+00 | – | 4 |",
-        "| small | OpenVINO int8 | skipped: nncf is not installed |  |  |  |  |",
-        "| vae | failed: MemoryError: a \\| b no more |  |  |  |  |  |",
+        "| step | diffusers fp32 | 2 (1.9–2.2) | 2.00 (1.90–2.20) | – | 0.0e+00 | 20% | 4 |",
+        "| step | OpenVINO int8 | skipped: nncf is not installed |  |  |  |  |  |",
+        "| small | diffusers fp32 | 2 (1.9–2.2) | 2.00 (1.90–2.20) | – | 0.0e+00 | – | 4 |",
+        "| small | OpenVINO int8 | skipped: nncf is not installed |  |  |  |  |  |",
+        "| vae | failed: MemoryError: a \\| b no more |  |  |  |  |  |  |",
         "",
         "Ceilings: float32_tflop_s: 0.25",
         "",
         "cpu: some, cores: 2",
     ]
-    assert {line.count("|") - line.count("\\|") for line in lines[:7]} == {8}
+    assert {line.count("|") - line.count("\\|") for line in lines[:7]} == {9}

@@ -180,7 +180,7 @@ def test_inspect_what_is_neither(run: Run, folder: Path, path: str, told: str) -
 BENCH = ["bench", "--steps", 1, "--frames", 5, "--warmup", 0, "--repetitions", 2]
 STAGES = [
     "text", "denoise step", "guidance+scheduler", "vae first frame", "vae next frames", "encode",
-    "clip", "cold start",
+    "clip", "rest of clip", "cold start",
 ]  # fmt: skip
 
 
