@@ -101,7 +101,7 @@ class EngineStore:
     def find(self, wanted: Callable[[EngineSpec], bool]) -> Engine | None:
         """The newest engine that will do; damaged ones are set aside on the way."""
         candidates = [e for e in self.engines() if wanted(e.record.spec)]
-        usable = (self._usable(engine.path) for engine in candidates)
+        usable = (self._found(engine.path) for engine in candidates)
         return next((engine for engine in usable if engine), None)
 
     def engines(self) -> list[Engine]:
@@ -183,6 +183,11 @@ class EngineStore:
             record = msgspec.structs.replace(record, hmac=sign(self._key(), _content(record)))
             _write(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(record), indent=1))
         return Engine(target, record)
+
+    def _found(self, path: Path) -> Engine | None:
+        """As `_usable`, unless another process has set it aside by now."""
+        with self._locked(path.name):
+            return self._usable(path) if path.exists() else None
 
     def _usable(self, path: Path) -> Engine | None:
         """The engine of a folder, every byte checked; one that fails is set aside."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..bundle import Bundle
 from .graph import BYTES, read_graph
 
-BUILD, BUILD_FACTOR = 400 << 20, 5
+BUILD, BUILD_FACTOR = 400 << 20, 3
 """A build takes this, and so many times the weights."""
 
 

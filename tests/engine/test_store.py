@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import logging
+import shutil
 import stat
 import subprocess
 import sys
@@ -237,6 +238,16 @@ def test_of_two_processes_one_builds(store: EngineStore) -> None:
     told = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(told) == ["", "built\n"]
+
+
+def test_what_another_process_has_set_aside_is_not_found(
+    store: EngineStore, build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = store.get(spec(), "wan", build)
+    monkeypatch.setattr(store, "engines", lambda: [engine])
+    assert store.find(lambda _: True) == engine
+    shutil.rmtree(engine.path)
+    assert store.find(lambda _: True) is None
 
 
 def test_prune_keeps_what_it_is_told_to(store: EngineStore, build: Any) -> None:

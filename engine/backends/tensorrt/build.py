@@ -39,6 +39,8 @@ NEED_GPU = {REFIT, "strip-weights"}
 
 PRECISIONS = {"half": "fp16", "float": "fp32", "bfloat16": "bf16"}
 OUTPUT = re.compile(r"Outputs: \[ \{.*?Datatype: (\w+)")
+SHORT_OF_MEMORY = ("bad_alloc", "OutOfMemory", "out of memory", "CHECK(p) failed")
+"""What TensorRT says where memory does not suffice."""
 MEMORY = re.compile(r"Total (Weights|Activation) Memory: (\d+) bytes")
 
 
@@ -127,6 +129,11 @@ def layers(listing: str) -> dict[str, int]:
 
 
 def _failure(spec: EngineSpec, reason: str) -> MutoscopeError:
+    if any(words in reason for words in SHORT_OF_MEMORY):
+        return MutoscopeError(
+            f"{spec.graph}: out of memory: {spec.backend} needs more to build it than this machine "
+            f"gives; build it on a larger one ({reason})"
+        )
     without_gpu = [flag for flag in spec.flags if flag in NEED_GPU]
     if without_gpu:
         return UserError(

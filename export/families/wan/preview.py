@@ -19,6 +19,7 @@ PIXELS = 8
 """Latent pixels on a side of an image."""
 PATCHES = 6
 FRAMES = 5
+ENCODER = ("encoder.", "quant_conv.")
 
 
 def fit(checkpoint: Checkpoint) -> PreviewSpec:
@@ -27,9 +28,7 @@ def fit(checkpoint: Checkpoint) -> PreviewSpec:
     The images are of gradients with rectangles of one colour; each is shown as a still clip, so
     that latents of first and of later frames take part.
     """
-    from diffusers import AutoencoderKLWan
-
-    vae = AutoencoderKLWan.from_pretrained(checkpoint.folder("vae"), use_safetensors=True)
+    vae = encoder_alone(checkpoint)
     scale = vae.config.scale_factor_spatial
     generator = torch.Generator().manual_seed(0)
     sources, targets = [], []
@@ -40,6 +39,19 @@ def fit(checkpoint: Checkpoint) -> PreviewSpec:
         sources.append(latents)
         targets.append(colours.repeat(len(latents) // len(colours), 1))
     return solve(torch.cat(sources), torch.cat(targets))
+
+
+def encoder_alone(checkpoint: Checkpoint) -> AutoencoderKLWan:
+    """The VAE in fp32, without the weights of its decoder, which may be twice as many."""
+    from diffusers import AutoencoderKLWan
+
+    stored = checkpoint.component("vae")
+    with torch.device("meta"):
+        vae = AutoencoderKLWan.from_config(stored.config)
+    names = [name for name in vae.state_dict() if name.startswith(ENCODER)]
+    weights = {name: stored.load(name).float() for name in names}
+    vae.load_state_dict(weights, strict=False, assign=True)
+    return vae.eval()
 
 
 def random_image(size: int, generator: torch.Generator) -> Tensor:

@@ -15,8 +15,12 @@ import pytest
 from mutoscope import cli
 from mutoscope.cli import build as commands
 from mutoscope.engine import Bundle
+from mutoscope.engine.backends.tensorrt import build as builds
 from mutoscope.engine.backends.tensorrt.build import layers
+from mutoscope.engine.backends.tensorrt.engines import describe
 from mutoscope.engine.backends.tensorrt.graph import parsable
+from mutoscope.engine.backends.tensorrt.package import PACKAGES
+from mutoscope.engine.profiles import LatentSize
 from mutoscope.errors import BundleError, MissingExtraError
 
 EXTRA = "building engines needs the rtx extra: pip install -e '.[rtx]'"
@@ -98,6 +102,23 @@ def test_an_engine_of_the_command_is_whole_and_known(run: Run) -> None:
     code, printed = run("engines", "prune", "--all")
     assert float(printed.split()[0]) >= built["megabytes"]
     assert run("engines", "list") == (0, "0 engines, 0.0 MB\n")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Unexpected exception std::bad_alloc",
+        "IBuilder::buildSerializedNetwork: Error Code 2: OutOfMemory (Requested size was 9 bytes.)",
+        "Error Code 1: Myelin (MyelinCheckException: myelin_tensor.h:47: CHECK(p) failed. In x)",
+    ],
+)
+def test_a_build_that_memory_did_not_suffice_for_says_so(reason: str) -> None:
+    """What TensorRT-RTX said under limits of 400 and 500 MB, and its code for it."""
+    package = PACKAGES["tensorrt-rtx"]
+    sizes = [LatentSize(2, 4, 4)]
+    spec = describe(package, Bundle.open(EMBEDDED), "denoiser", sizes, ["sm_86"])
+    assert str(builds._failure(spec, reason)).startswith("denoiser: out of memory: tensorrt-rtx ")
+    assert "out of memory" not in str(builds._failure(spec, "Error Code 4: API Usage Error"))
 
 
 @pytest.mark.parametrize(("free", "told"), [(300 << 20, True), (8 << 30, False), (None, False)])
