@@ -93,8 +93,11 @@ class Arithmetic(Protocol[A]):
         Coefficients are the host's, or lie where the others do, in float32.
         """
 
-    def relative_l1(self, current: A, previous: A) -> np.float32:
-        """How far apart two arrays are: `kernels.distance.relative_l1`, on the host."""
+    def relative_l1(self, pairs: Sequence[tuple[A, A]]) -> Array:
+        """How far apart the arrays of each pair are: `kernels.distance.relative_l1`, on the host.
+
+        Of a pair the second is what the distance is relative to.
+        """
 
     def hold(self, latents: A, first: A) -> A:
         """Latents with their first frame replaced; the given ones may be overwritten."""
@@ -179,9 +182,9 @@ class HostArithmetic:
             prediction.variant,
         )
 
-    def relative_l1(self, current: Array, previous: Array) -> np.float32:
+    def relative_l1(self, pairs: Sequence[tuple[Array, Array]]) -> Array:
         """NumPy's."""
-        return relative_l1(current, previous)
+        return np.array([relative_l1(*pair) for pair in pairs])
 
     def hold(self, latents: Array, first: Array) -> Array:
         """A new array."""

@@ -119,11 +119,13 @@ class DeviceArithmetic:
         )
         return factors
 
-    def relative_l1(self, current: DeviceArray, previous: DeviceArray) -> np.float32:
-        """Two kernels; waits for their one number."""
-        partials, distance = self._empty((2, BLOCKS)), self._empty((1,))
-        self._ops.relative_l1(current, previous, partials, distance)
-        return np.float32(self.stream.download(distance)[0])
+    def relative_l1(self, pairs: Sequence[tuple[DeviceArray, DeviceArray]]) -> Array:
+        """Two kernels a pair; fetched together, and waited for once."""
+        partials, distances = self._empty((2, BLOCKS)), self._empty((len(pairs),))
+        for index, (current, previous) in enumerate(pairs):
+            distance = distances.rows(index, index + 1)
+            self._ops.relative_l1(current, previous, partials, distance)
+        return self.stream.fetch(distances)()
 
     def hold(self, latents: DeviceArray, first: DeviceArray) -> DeviceArray:
         """The latents themselves, changed."""

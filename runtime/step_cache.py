@@ -58,14 +58,13 @@ class StepCache(Generic[A]):
         self._source: tuple[Any, Any] = (None, None)
         self._computed: list[_Computed[A]] = []
         self._before: A | None = None
-        self._rate = np.float32(np.nan)
+        self._moved: list[np.float32] = []
         self._expected = np.float32(0)
 
     def __call__(self, latents: A, timestep: np.float32) -> Prediction[A]:
         """The velocity at latents (1, channels, frames, height, width)."""
         self._follow(timestep)
-        near = self._is_near(latents)
-        spared = near and FIRST <= self._done < self._steps - 1
+        spared = FIRST <= self._done < self._steps - 1 and self._is_near(latents)
         self._done += 1
         self._before = latents
         return self._foretold(latents, timestep) if spared else self._compute(latents, timestep)
@@ -81,25 +80,23 @@ class StepCache(Generic[A]):
         """Whether the velocity is not expected to have changed much; NaN says no."""
         if len(self._computed) < 2 or self._before is None:
             return False
-        self._expected += self._rate * self._arithmetic.relative_l1(latents, self._before)
+        pairs = [(latents, self._before)]
+        if not self._moved:
+            new, old = self._computed
+            pairs += [(new.velocity, old.velocity), (new.latents, old.latents)]
+        way, *moved = self._arithmetic.relative_l1(pairs)
+        self._moved = moved or self._moved
+        velocity, computed_way = self._moved
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self._expected += velocity / computed_way * way
         return bool(self._expected < self._threshold)
 
     def _compute(self, latents: A, timestep: np.float32) -> Prediction[A]:
         prediction = self._denoiser(latents, timestep)
         (velocity,) = self._arithmetic.step(GUIDED, latents, prediction, ())
-        found = _Computed(timestep, latents, velocity)
-        if self._computed:
-            self._rate = self._change(found, self._computed[0])
-        self._computed = [found, *self._computed[:1]]
-        self._expected = np.float32(0)
+        self._computed = [_Computed(timestep, latents, velocity), *self._computed[:1]]
+        self._expected, self._moved = np.float32(0), []
         return Prediction(velocity)
-
-    def _change(self, new: _Computed[A], old: _Computed[A]) -> np.float32:
-        """How far the velocity has moved for the latents' way."""
-        distance = self._arithmetic.relative_l1
-        with np.errstate(divide="ignore", invalid="ignore"):
-            moved = distance(new.velocity, old.velocity) / distance(new.latents, old.latents)
-        return np.float32(moved)
 
     def _foretold(self, latents: A, timestep: np.float32) -> Prediction[A]:
         last, one_before = self._computed

@@ -100,6 +100,14 @@ def test_a_step_by_weights(device: Any, variant: Variant, rescale: float) -> Non
     assert alone.tobytes() == plain.tobytes()
 
 
+def test_distances_of_pairs(device: Any) -> None:
+    one, other, third = (random(*SHAPES[0], seed=i) for i in range(3))
+    pairs = [(one, other), (other, third), (third, one)]
+    got = device.relative_l1([tuple(map(device.array, pair)) for pair in pairs])
+    assert got.tobytes() == HOST.relative_l1(pairs).tobytes()
+    assert len(set(got)) == 3
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_frames_of_latents(device: Any, shape: tuple[int, ...]) -> None:
     latents, first = random(*shape), random(*shape[:2], 1, *shape[3:], seed=1)

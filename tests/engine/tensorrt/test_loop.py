@@ -95,6 +95,20 @@ def test_foretold_steps_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     assert stream.record.not_recorded == "a step cache decides on the host"
 
 
+def test_a_step_cache_fetches_its_distances_once_and_only_to_decide(
+    pipe: Pipeline, recorder: Any
+) -> None:
+    """All three after a computed step, the latents' way alone after a foretold one."""
+    stream = pipe.stream(PROMPT, **{**OPTIONS, "steps": 7, "step_cache": 5.0})
+    fetched = []
+    for _ in range(7):
+        recorder.calls.clear()
+        next(stream)
+        fetched.append(sizes(recorder, "download"))
+    assert stream.record.foretold_steps == [3, 4, 5]
+    assert fetched == [[], [], [], [12], [4], [4], []]
+
+
 @pytest.mark.parametrize(
     ("options", "recorded"),
     [
