@@ -104,6 +104,13 @@ class CudaStream(Closing):
         size = math.prod(source.shape) * DTYPES[source.dtype].itemsize
         self._copy(ON_DEVICE, target.pointer, source.pointer, size)
 
+    def clear(self, array: DeviceArray) -> None:
+        """Make all bytes of an array 0."""
+        size = math.prod(array.shape) * DTYPES[array.dtype].itemsize
+        if size:
+            self.device.set_current()
+            call_driver("cuMemsetD8Async", array.pointer, 0, size, self.handle)
+
     def launch(
         self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
     ) -> None:

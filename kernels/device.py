@@ -108,6 +108,9 @@ class Stream(Protocol):
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy between arrays of as many bytes."""
 
+    def clear(self, array: DeviceArray) -> None:
+        """Make all bytes of an array 0."""
+
     def launch(
         self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
     ) -> None:

@@ -186,6 +186,12 @@ class PyCudaStream(Closing):
             with self.device.calling("cuMemcpyDtoDAsync"):
                 self._driver.memcpy_dtod_async(target.pointer, source.pointer, size, self.native)
 
+    def clear(self, array: DeviceArray) -> None:
+        """Make all bytes of an array 0."""
+        size = math.prod(array.shape) * DTYPES[array.dtype].itemsize
+        if size:
+            _call(self.device, "cuMemsetD8Async", array.pointer, 0, size, self.handle)
+
     def launch(
         self, source: str, kernel: str, grid: tuple[int, int], arguments: Sequence[Argument]
     ) -> None:

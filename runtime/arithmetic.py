@@ -111,7 +111,7 @@ class Arithmetic(Protocol[A]):
     def take_tile(self, frame: A, row: Span, column: Span) -> A:
         """A tile of a latent frame: `kernels.tiles.take_tile`."""
 
-    def add_tile(self, canvas: A, tile: A, row: Span, column: Span, scale: int) -> None:
+    def add_tile(self, canvas: A, tile: A, down: A, across: A, row: int, column: int) -> None:
         """A decoded tile added to its place: `kernels.tiles.add_tile`."""
 
     def rgb8(self, frames: A) -> Any:
@@ -202,10 +202,11 @@ class HostArithmetic:
         """A new array."""
         return take_tile(frame, row.start, column.start, row.length, column.length)
 
-    def add_tile(self, canvas: Array, tile: Array, row: Span, column: Span, scale: int) -> None:
+    def add_tile(
+        self, canvas: Array, tile: Array, down: Array, across: Array, row: int, column: int
+    ) -> None:
         """In the canvas."""
-        place = scale * row.start, scale * column.start
-        add_tile(canvas, tile, row.weights, column.weights, *place)
+        add_tile(canvas, tile, down, across, row, column)
 
     def rgb8(self, frames: Array) -> Pixels:
         """A new array."""

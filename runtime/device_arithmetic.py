@@ -142,8 +142,10 @@ class DeviceArithmetic:
         return output
 
     def zeros(self, shape: tuple[int, ...]) -> DeviceArray:
-        """Copied from the host."""
-        return self.stream.upload(np.zeros(shape, np.float32))
+        """Made on the device."""
+        output = self._empty(shape)
+        self.stream.clear(output)
+        return output
 
     def take_tile(self, frame: DeviceArray, row: Span, column: Span) -> DeviceArray:
         """A new array."""
@@ -152,12 +154,16 @@ class DeviceArithmetic:
         return tile
 
     def add_tile(
-        self, canvas: DeviceArray, tile: DeviceArray, row: Span, column: Span, scale: int
+        self,
+        canvas: DeviceArray,
+        tile: DeviceArray,
+        down: DeviceArray,
+        across: DeviceArray,
+        row: int,
+        column: int,
     ) -> None:
         """In the canvas."""
-        down, across = map(self.stream.upload, (row.weights, column.weights))
-        place = scale * row.start, scale * column.start
-        self._ops.add_tile(canvas, tile, down, across, *place)
+        self._ops.add_tile(canvas, tile, down, across, row, column)
 
     def rgb8(self, frames: DeviceArray) -> DeviceArray:
         """Made on the device."""

@@ -55,14 +55,17 @@ def decode_tiled(
     float32. Blending and order are diffusers' `AutoencoderKLWan.tiled_decode`'s, but for tiles of
     one size and weights that add up to 1 in the corners too.
     """
-    size = [tiling.scale * side for side in latent_frames[0].shape[-2:]]
+    scale = tiling.scale
+    size = [scale * side for side in latent_frames[0].shape[-2:]]
+    weights = {span: arithmetic.array(span.weights) for span in (*tiling.rows, *tiling.columns)}
     canvases: list[A] = []
     for row, column in tiling.tiles:
+        blend = weights[row], weights[column], scale * row.start, scale * column.start
         tiles = (arithmetic.take_tile(frame, row, column) for frame in latent_frames)
         for index, tile in enumerate(decode(open_graph, tiles)):
             if index == len(canvases):
                 canvases.append(arithmetic.zeros((*tile.shape[:-2], *size)))
-            arithmetic.add_tile(canvases[index], tile, row, column, tiling.scale)
+            arithmetic.add_tile(canvases[index], tile, *blend)
     canvases.reverse()
     while canvases:
         yield canvases.pop()

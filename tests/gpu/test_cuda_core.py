@@ -92,6 +92,14 @@ def test_copies_on_the_device(stream: CudaStream) -> None:
         stream.copy(source, stream.empty((4, 3), "float32"))
 
 
+def test_what_is_cleared_is_zero(stream: CudaStream) -> None:
+    values = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    array = stream.upload(values)
+    stream.clear(array.rows(1, 3))
+    stream.clear(stream.empty((0, 3), "float32"))
+    assert np.array_equal(stream.download(array), values * [[1], [0], [0], [1]])
+
+
 def test_a_copy_waits_for_itself_alone(device: CudaDevice, stream: CudaStream) -> None:
     with device.stream() as aside:
         outputs = [stream.empty((1 << 20,), "float32") for _ in range(3)]

@@ -123,6 +123,19 @@ def test_rows_lie_where_they_are(stream: PyCudaStream) -> None:
         stream.copy(array, array.rows(0, 2))
 
 
+def test_what_is_cleared_is_zero_when_its_turn_comes(
+    fake: FakePyCuda, stream: PyCudaStream
+) -> None:
+    values = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+    array, kept = stream.upload(values), stream.empty((4, 3), "float32")
+    stream.copy(array, kept)
+    stream.clear(array.rows(1, 3))
+    stream.clear(stream.empty((0, 3), "float32"))
+    assert np.array_equal(np.asarray(array), values * [[1], [0], [0], [1]])
+    assert np.array_equal(np.asarray(kept), values)
+    assert [call for call in fake.calls if call.startswith("memset")] == ["memset 24"]
+
+
 def test_memory_goes_back_to_its_own_stream_alone(
     fake: FakePyCuda, device: PyCudaDevice, stream: PyCudaStream
 ) -> None:

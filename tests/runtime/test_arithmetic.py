@@ -128,8 +128,12 @@ def test_tiles_are_taken_and_added(device: Any) -> None:
             got = device.take_tile(there, row, column)
             assert same(device, got, HOST.take_tile(frame, row, column))
             tile = random(1, 3, 2, scale * row.length, scale * column.length, seed=row.start)
-            device.add_tile(below, device.array(tile), row, column, scale)
-            HOST.add_tile(canvas, tile, row, column, scale)
+            weights, place = (
+                (row.weights, column.weights),
+                (scale * row.start, scale * column.start),
+            )
+            device.add_tile(below, *map(device.array, (tile, *weights)), *place)
+            HOST.add_tile(canvas, tile, *weights, *place)
     assert same(device, below, canvas)
     assert same(device, device.zeros((2, 3)), np.zeros((2, 3), np.float32))
 

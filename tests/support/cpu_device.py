@@ -145,6 +145,9 @@ class CpuStream:
         assert (source.shape, source.dtype) == (target.shape, target.dtype)
         self.do(lambda: target.values().__setitem__(..., source.values()))
 
+    def clear(self, array: CpuArray) -> None:
+        self.do(lambda: array.values().fill(0))
+
     def capture(self, work: Callable[[], None]) -> Any:
         def record(work: Callable[[], None]) -> list[Callable[[], Any]]:
             self._recorded = recorded = []

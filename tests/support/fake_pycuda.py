@@ -179,6 +179,11 @@ class FakePyCuda:
         work = partial(ctypes.memmove, dest, src, size)
         self.streams[stream].put(f"dtoh {size}", work)
 
+    def _cuMemsetD8Async(self, dest: int, value: int, size: int, stream: int) -> None:  # noqa: N802
+        self.need_context("cuMemsetD8Async")
+        self.check("cuMemsetD8Async", dest, size)
+        self.streams[stream].put(f"memset {size}", partial(ctypes.memset, dest, value, size))
+
     def _cuStreamBeginCapture(self, stream: int, mode: Any) -> None:  # noqa: N802
         self.need_context("cuStreamBeginCapture")
         self.streams[stream].captured = []

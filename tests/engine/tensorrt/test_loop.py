@@ -196,6 +196,15 @@ def test_tiles_are_the_same(pipe: Pipeline, plain: Pipeline) -> None:
     assert (clips[0] != plain(PROMPT, **OPTIONS).frames).any()
 
 
+def test_tiles_take_their_weights_up_once(pipe: Pipeline, recorder: Any) -> None:
+    """One row of tiles and two columns, of 32 pixels each, for three latent frames."""
+    stream = pipe.stream(PROMPT, **{**OPTIONS, "vae_tile": 32})
+    list(stream)
+    recorder.calls.clear()
+    stream.clip()
+    assert sizes(recorder, "upload") == [FEW, FEW, 128, 128, 128]
+
+
 def test_nothing_crosses_to_the_host_but_the_frames(pipe: Pipeline, recorder: Any) -> None:
     stream = pipe.stream(PROMPT, **OPTIONS)
     next(stream)  # opens the engine
