@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..errors import MissingExtraError, MutoscopeError
@@ -76,12 +75,10 @@ class CudaDevice:
         with native_errors("cuCtxSetCurrent"):
             self.native.set_current()
 
-    @contextmanager
-    def calling(self, call: str) -> Iterator[None]:
+    def calling(self, call: str) -> AbstractContextManager[None]:
         """A call on it, under its name."""
         self.set_current()
-        with native_errors(call):
-            yield
+        return native_errors(call)
 
     def stream(self) -> CudaStream:
         """A new stream."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Iterator
+import sys
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from ..errors import MissingExtraError, MutoscopeError, UserError
@@ -18,28 +19,44 @@ def import_cuda(module: str) -> Any:
     Raises:
         MissingExtraError: cuda-core, cuda-bindings or NVRTC is not installed.
     """
+    name = f"cuda.{module}"
     try:
-        return importlib.import_module(f"cuda.{module}")
+        return sys.modules.get(name) or importlib.import_module(name)
     except ImportError as error:
         raise MissingExtraError("cuda-core", "kernels") from error
 
 
-@contextlib.contextmanager
-def native_errors(call: str) -> Iterator[None]:
+class _NativeErrors:
+    """No generator, which takes several times as long; a step enters some thirty."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: str) -> None:
+        self._call = call
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, MutoscopeError):
+            return
+        foreign = type(error).__module__.startswith(FOREIGN) or isinstance(error, RuntimeError)
+        if foreign:
+            text, begin = str(error).replace("\0", "").strip(), f"{self._call} failed: "
+            raise MutoscopeError(begin + text.removeprefix(begin)) from error
+
+
+def native_errors(call: str) -> AbstractContextManager[None]:
     """Failures of CUDA, under the name of the call and with all that it says about them.
 
     Raises:
         MutoscopeError: in place of what the library raises for a status that is not success.
     """
-    try:
-        yield
-    except Exception as error:
-        ours = isinstance(error, MutoscopeError)
-        foreign = type(error).__module__.startswith(FOREIGN) or isinstance(error, RuntimeError)
-        if ours or not foreign:
-            raise
-        text, begin = str(error).replace("\0", "").strip(), f"{call} failed: "
-        raise MutoscopeError(begin + text.removeprefix(begin)) from error
+    return _NativeErrors(call)
 
 
 def call_driver(call: str, *arguments: Any) -> list[Any]:

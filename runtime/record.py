@@ -38,7 +38,6 @@ class Record:
         foretold_steps: those without the denoiser, by a step cache; their indices from 0.
         recorded_steps: on a GPU, those launched as a whole, as one CUDA graph; likewise.
         not_recorded: why no step is, where that could be.
-        peak_memory_mb: the most memory this process has held so far, in MB (2^20 bytes).
         warnings: what the user was told.
         output: path, codec and encoder of the file, where one was written.
     """
@@ -55,10 +54,10 @@ class Record:
     foretold_steps: list[int] = field(default_factory=list)
     recorded_steps: list[int] = field(default_factory=list)
     not_recorded: str = ""
-    peak_memory_mb: float = 0.0
     warnings: list[str] = field(default_factory=list)
     output: dict[str, Any] = field(default_factory=dict)
     _began: float = field(default_factory=time.perf_counter, repr=False)
+    _peak_memory_mb: float | None = field(default=None, repr=False)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -69,7 +68,6 @@ class Record:
         finally:
             spent = time.perf_counter() - began
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
-            self.peak_memory_mb = peak_memory_mb()
 
     def timed(self, name: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """The same pieces; the time that making them takes is added to a stage."""
@@ -80,10 +78,18 @@ class Record:
                 return
             yield piece
 
+    @property
+    def peak_memory_mb(self) -> float:
+        """The most memory this process had held when the clip was done, or has so far.
+
+        In MB (2^20 bytes).
+        """
+        return peak_memory_mb() if self._peak_memory_mb is None else self._peak_memory_mb
+
     def finish(self) -> None:
         """Settle the total, once, and the peak of memory."""
         self.seconds.setdefault("total", time.perf_counter() - self._began)
-        self.peak_memory_mb = peak_memory_mb()
+        self._peak_memory_mb = peak_memory_mb()
 
     def provenance(self) -> dict[str, Any]:
         """What identifies the clip and would make it again: no times, no machine."""
@@ -100,7 +106,7 @@ class Record:
     def as_dict(self) -> dict[str, Any]:
         """All of it, ready for JSON; times rounded to the microsecond."""
         whole = asdict(self)
-        del whole["_began"]
+        del whole["_began"], whole["_peak_memory_mb"]
         whole["seconds"] = {name: round(spent, 6) for name, spent in self.seconds.items()}
         whole["step_seconds"] = [round(spent, 6) for spent in self.step_seconds]
         whole["peak_memory_mb"] = round(self.peak_memory_mb, 1)

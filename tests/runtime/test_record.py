@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mutoscope.engine import memory
+from mutoscope.runtime import record
 
 FREE = """
 from mutoscope.engine.memory import return_free_memory
@@ -48,6 +49,17 @@ def test_peak_memory_is_this_process_own() -> None:
     )
     assert held.nbytes == 400 << 20
     assert 10 < float(done.stdout) < 200
+
+
+def test_a_clip_s_peak_is_settled_when_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([100.0, 200.0, 300.0])
+    monkeypatch.setattr(record, "peak_memory_mb", lambda: next(peaks))
+    account = record.Record({}, {}, [], "null", "null", {})
+    with account.stage("denoise"):
+        pass
+    assert account.peak_memory_mb == 100
+    account.finish()
+    assert account.peak_memory_mb == account.as_dict()["peak_memory_mb"] == 200
 
 
 @pytest.mark.skipif(not memory.MACHINE.exists(), reason="only Linux says so")
