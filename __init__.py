@@ -67,7 +67,8 @@ def load(
             `--weight-streaming`; the others are read from the host's as they are needed. By default
             TensorRT decides.
         keep_open: whether engines wait for the next clip; else each is closed as soon as a clip
-            needs it no more, which takes less memory and opens them again for the next.
+            needs it no more, which takes less memory and opens them again for the next. Of two
+            denoisers only the one in use is open but on a GPU with room for both.
         int8_attention: compute the scores of the denoiser's attention in int8: less exact; with the
             backends `tensorrt-rtx` and `onnxruntime-cuda`.
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ..engine.planner import Needs
+from ..runtime.experts import both_fit
 from ..runtime.plan import ONNXRUNTIME, TENSORRT, Placement, Plan, Remedies, enough, shown
 from .plan_commands import arguments, builds, generate
 
@@ -136,16 +137,23 @@ class Report:
         plan = self.plan
         commands = [*builds(plan, chosen, self.bundle), self._generate(chosen)]
         unseen = ", which no GPU has run yet" if chosen.backend == TENSORRT else ""
-        experts = plan.stages.manifest.denoiser.boundary is not None
         return [
             f"fits: --backend {chosen.backend}{unseen}; {_amounts(chosen)}",
-            *(["  one of the two denoisers is open at a time"] if experts else []),
+            *self._expert_lines(chosen),
             *(
                 f"  {' '.join(arguments({measure.option: measure.value}))}: {measure.reason}"
                 for measure in chosen.measures
             ),
             *(shlex.join(command) for command in commands),
         ]
+
+    def _expert_lines(self, chosen: Placement) -> list[str]:
+        manifest, vram = self.plan.stages.manifest, chosen.machine.vram
+        if manifest.denoiser.boundary is None:
+            return []
+        kept = chosen.backend == TENSORRT and vram is not None and both_fit(manifest, vram)
+        more = "; a pipeline in Python keeps both open for its next clip" if kept else ""
+        return [f"  one of the two denoisers is open at a time{more}"]
 
     def _placement(self, placed: Placement) -> dict[str, Any]:
         return {

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine import Session, Sessions
-from ..engine.manifest import DENOISERS
+from ..engine.manifest import DENOISERS, Manifest
 from ..errors import UserError
+
+SHARE = 3
+"""Two experts may take one part in so many of a GPU's memory: the rest is for what they and the
+other engines work in. An assumption."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,10 @@ class Expert:
 
 
 class Experts:
-    """The denoisers of a bundle for one run; only the one that predicts is open.
+    """The denoisers of a bundle for one run; the one that predicts is open, the other seldom.
 
-    Two of them hardly ever fit into a device's memory together. A run changes once at most.
+    Two of them hardly ever fit into a device's memory together. A run changes once at most. On a
+    GPU where they do, both wait for the next clip if engines do.
 
     Attributes:
         scales: the guidance scale of each, in the order of `DENOISERS`.
@@ -48,6 +53,10 @@ class Experts:
         self._sessions = sessions
         self._options = sessions.options
         self._boundary = np.float32(boundary)
+        stream = sessions.stream
+        self._both = (
+            sessions.keep_open and stream is not None and both_fit(manifest, stream.device.memory)
+        )
 
     def __call__(self, timestep: np.float32) -> Expert:
         """The denoiser of a timestep: from the boundary upwards it is the first.
@@ -58,8 +67,17 @@ class Experts:
         if self._sessions.options is not self._options:
             raise UserError("the LoRAs were changed while this clip was made; begin it again")
         index = int(timestep < self._boundary)
-        for other in DENOISERS:
-            if other != DENOISERS[index]:
-                self._sessions.release(other)
+        if not self._both:
+            self._sessions.release(DENOISERS[1 - index])
         scale = self.scales[index] if float(timestep) in self.guided else 1.0
         return Expert(self._sessions(DENOISERS[index]), scale)
+
+
+def both_fit(manifest: Manifest, memory: int) -> bool:
+    """Whether a GPU of so many bytes of memory keeps both denoisers, by the size of their files.
+
+    The whole memory counts, not what is free just now, as in `guidance.fits_batched`.
+    """
+    graphs = [manifest.graphs[name] for name in DENOISERS if name in manifest.graphs]
+    files = {name for graph in graphs for name in (graph.file, *graph.data)}
+    return SHARE * sum(manifest.files[name].size for name in files) <= memory

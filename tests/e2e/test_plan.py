@@ -14,6 +14,7 @@ import mutoscope
 import pytest
 from mutoscope.cli.options import Amount
 from mutoscope.cli.plan_commands import builds, generate
+from mutoscope.cli.plan_report import Report
 from mutoscope.engine import Bundle
 from mutoscope.runtime.plan import Machine, Placement, Plan
 from mutoscope.runtime.plan.stages import Stages
@@ -198,6 +199,29 @@ def test_engines_that_differ_are_built_apart(expert_bundle_folder: Path) -> None
         "128", "--weight-budget", "300MB",
     ]  # fmt: skip
     assert builds(plan, replace(placed, backend="onnxruntime"), "a b") == []
+
+
+def test_a_gpu_that_keeps_both_experts_is_told_of(expert_bundle_folder: Path) -> None:
+    manifest = Bundle.open(expert_bundle_folder).manifest
+    settings = settle(Request(prompt="any"), manifest)
+    stages = Stages(manifest, settings, lambda *_: pytest.fail("asked"))
+    told, stage_names = [], ("text", "image", "denoiser", "vae")
+    for backend, vram in (
+        ("tensorrt-rtx", 1 << 30),
+        ("tensorrt-rtx", 99),
+        ("onnxruntime", 1 << 30),
+    ):
+        machine = Machine(1 << 30, vram)
+        report = Report(Plan(stages, machine, "fp16", 0), "a b", {})
+        told += report._chosen_lines(
+            Placement(backend, machine, dict.fromkeys(stage_names, way()))
+        )[1:2]
+    alone = "  one of the two denoisers is open at a time"
+    assert told == [
+        f"{alone}; a pipeline in Python keeps both open for its next clip",
+        alone,
+        alone,
+    ]
 
 
 def test_a_bundle_that_wants_an_image_is_planned_with_one(

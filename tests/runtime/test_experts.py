@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from mutoscope import UserError
 from mutoscope.cli.inspect import inspect_bundle
+from mutoscope.engine import Bundle, Sessions
 from mutoscope.engine.backends.null import NullSession
 from mutoscope.engine.manifest import DENOISERS
+from mutoscope.engine.open import EngineOptions
 from mutoscope.runtime.experts import Experts
 from mutoscope.runtime.pipeline import Pipeline
 from mutoscope.runtime.request import Request, settle
@@ -86,6 +89,26 @@ def test_only_the_one_that_predicts_is_open(
         pipe("a red circle", steps=4, shift=1, on_step=lambda step: seen.append(opened(pipe)))
     assert seen == [["denoiser"], ["denoiser"], ["denoiser_2"], ["denoiser_2"]] * 2
     assert closed == ["denoiser", "denoiser_2", "denoiser"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "keep_open", "both"), [(300, True, True), (299, True, False), (300, False, False)]
+)
+def test_both_stay_open_where_a_gpu_has_room(
+    expert_bundle_folder: Path, memory: int, keep_open: bool, both: bool
+) -> None:
+    bundle = Bundle.open(expert_bundle_folder)
+    graphs = [bundle.manifest.graphs[name] for name in DENOISERS]
+    names = [name for graph in graphs for name in (graph.file, *graph.data)]
+    weights = sum(bundle.file(name).stat().st_size for name in names)
+    device: Any = SimpleNamespace(memory=memory * weights // 100)
+    options = EngineOptions(stream=SimpleNamespace(device=device))  # type: ignore[arg-type]
+    sessions = Sessions(bundle, "null", options, keep_open=keep_open)
+    experts = Experts(sessions, (4.0, 3.0), [])
+    first = experts(np.float32(BOUNDARY)).session
+    experts(np.float32(0))
+    assert sorted(sessions._opened) == (list(DENOISERS) if both else ["denoiser_2"])
+    assert (experts(np.float32(BOUNDARY)).session is first) == both
 
 
 def test_one_denoiser_stays_open(bundle_folder: Path) -> None:
