@@ -1,9 +1,10 @@
 // Classifier-free guidance and one scheduler step, in one pass over the latents.
 //
 // velocity = unconditional + scale * (conditional - unconditional), or of both predictions what
-// guidance_weights.cu has left for each; rescaled where asked for. Then every output is a weighted sum of latents, velocity and history. The statement is guided_step.py's,
-// bit for bit for float32; other types are rounded once on the way out. Each input is read once and
-// each output written once, so an output may be an input's array: a history rotates in place.
+// guidance_weights.cu has left for each; rescaled where asked for. Then every output is a weighted
+// sum of latents, velocity and history. The statement is guided_step.py's, bit for bit for
+// float32; other types are rounded once on the way out. Each input is read once and each output
+// written once, so an output may be an input's array: a history rotates in place.
 //
 // Rescaled guidance needs the spreads of the whole prediction first: `guidance_moments_…` leaves
 // partial sums in the fixed order of sums.cuh, `guidance_factor` makes one factor an item of them.
