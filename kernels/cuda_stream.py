@@ -14,7 +14,7 @@ from ..closing import Closing
 from ..errors import MutoscopeError
 from .cuda_array import CudaArray, adopt
 from .cuda_events import CudaEvent, CudaGraph
-from .device import DTYPES, Argument, DeviceArray, Event, Graph
+from .device import DTYPES, NAMES, Argument, DeviceArray, Event, Graph
 from .memory import DeviceMemory, Landing
 from .native import call_driver, import_cuda, let_wait, native_errors
 from .recording import Rehearsal
@@ -72,7 +72,7 @@ class CudaStream(Closing):
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CudaArray:
         """A copy of a host array; `dtype` names it where NumPy has no name for it."""
         values = np.ascontiguousarray(values)
-        array = self.empty(values.shape, dtype or values.dtype.name)
+        array = self.empty(values.shape, dtype or NAMES[values.dtype])
         self._copy("cuMemcpyHtoDAsync", array.pointer, values.ctypes.data, values.nbytes)
         return array
 

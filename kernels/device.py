@@ -20,6 +20,8 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "int64": np.dtype(np.int64),
     "bool": np.dtype(np.bool_),
 }
+NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "bfloat16"}
+"""Of what NumPy has a name for: NumPy itself takes long to say it."""
 
 
 class DeviceArray(Protocol):

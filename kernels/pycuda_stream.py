@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..closing import Closing
 from ..errors import MutoscopeError
 from .cuda_array import CudaArray, adopt
-from .device import DTYPES, Argument, DeviceArray, Event
+from .device import DTYPES, NAMES, Argument, DeviceArray, Event
 from .memory import DeviceMemory, Landing
 from .native import call_driver, import_cuda, let_wait
 from .pycuda_driver import (
@@ -146,7 +146,7 @@ class PyCudaStream(Closing):
     def upload(self, values: NDArray[Any], dtype: str | None = None) -> CudaArray:
         """A copy of a host array; `dtype` names it where NumPy has no name for it."""
         values = np.ascontiguousarray(values)
-        array = self.empty(values.shape, dtype or values.dtype.name)
+        array = self.empty(values.shape, dtype or NAMES[values.dtype])
         if values.nbytes:
             with self._through_the_host("cuMemcpyHtoDAsync"):
                 self._driver.memcpy_htod_async(array.pointer, values, self.native)

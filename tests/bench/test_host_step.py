@@ -24,8 +24,9 @@ from mutoscope.kernels.cuda_stream import CudaStream
 from mutoscope.runtime.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
-STEPS, FIRST, PIECE = 510, 10, 100
-HOST_STEP_SECONDS = 100e-6
+STEPS, FIRST, PIECE = 510, 10, 20
+BOUNDS = {"euler": 100e-6, "unipc": 150e-6}
+"""Seconds; UniPC's history is copied too. Above what it takes, as machines have other work."""
 
 
 class IdleDevice(CudaDevice):
@@ -103,7 +104,7 @@ def pipe(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
 
 
 @pytest.mark.quiet
-@pytest.mark.parametrize("scheduler", ["euler", "unipc"])
+@pytest.mark.parametrize("scheduler", BOUNDS)
 def test_a_recorded_step_takes_little_of_the_host(pipe: Pipeline, scheduler: str) -> None:
     options = {"steps": STEPS, "seed": 5, "scheduler": scheduler, "guidance_scale": 4.0}
     stream = pipe.stream("a red circle", **options)
@@ -113,4 +114,4 @@ def test_a_recorded_step_takes_little_of_the_host(pipe: Pipeline, scheduler: str
     pieces = [spent[start : start + PIECE] for start in range(FIRST, STEPS, PIECE)]
     least = min(map(statistics.median, pieces))  # a busy machine only adds time
     log.info("%s: %.0f µs a step", scheduler, 1e6 * least)
-    assert least <= HOST_STEP_SECONDS
+    assert least <= BOUNDS[scheduler]
