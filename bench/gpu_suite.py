@@ -19,6 +19,7 @@ from .gpu_parts import PARTS
 from .gpu_report import as_markdown
 from .gpu_setting import Setting
 from .gpu_shares import with_shares
+from .gpu_targets import with_targets
 from .suite import Figures, apart, attempt, summary, work_folder
 
 PART_SECONDS = 300
@@ -55,7 +56,7 @@ def main(
         for name in names:
             results[name] = _apart(name, Setting(folder, small), seconds)
             click.echo(f"{name}: {summary(results[name])}", err=True)
-            told = with_shares(results)
+            told = with_targets(with_shares(results))
             write_whole(out / RESULTS, f"{json.dumps(told, indent=1)}\n".encode())
             write_whole(out / TABLES, as_markdown(told).encode())
     click.echo(out / RESULTS)

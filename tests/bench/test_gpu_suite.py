@@ -21,6 +21,10 @@ def test_a_part_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert results["small"] is True
     assert results["environment"]["state"] == "done"
     assert int(results["environment"]["cores"]) >= 1
+    wanted = {"part": "onnxruntime-wan-small", "target": "at least 2.0x diffusers-eager"}
+    why = "not measured: onnxruntime-wan-small has not run"
+    assert {**wanted, "measured": why, "reached": None} in results["targets"]
+    assert "## targets" in (tmp_path / gpu_suite.TABLES).read_text()
 
 
 def test_a_part_that_takes_too_long_hides_no_other(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What the GPU path is to reach, and whether it has, by the results of a suite's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from operator import ge, le
+from typing import Any
+
+from .gpu_engines import GPU_BACKENDS
+from .gpu_setting import BACKENDS
+
+Figures = Mapping[str, Any]
+Target = dict[str, Any]
+
+SIZES = ("small", "large")
+TIMES = {"diffusers-eager": 2.0, "diffusers-compiled": 1.5}
+"""How many times as fast as each a prediction of the denoiser is to be."""
+GAPS = 0.01
+"""Of a step, at most; what is measured has the kernels between engines in it."""
+OUTSIDE = 0.02
+"""Of a whole clip, at most."""
+
+
+class NotMeasuredError(Exception):
+    """What a target wants is not in the results, and why."""
+
+
+def with_targets(results: Figures) -> dict[str, Any]:
+    """The results, with what `targets` says."""
+    return {**results, "targets": targets(results)}
+
+
+def targets(results: Figures) -> list[Target]:
+    """For each backend of GPUs, of tiny sizes the CPU's too: `part`, `target`, `measured`.
+
+    Then `reached`; where a figure is missing, that is `None`, and `measured` says why.
+    """
+    backends = BACKENDS if results["small"] else GPU_BACKENDS
+    return [found for b in backends for size in SIZES for found in _of(results, b, size)]
+
+
+def _of(results: Figures, backend: str, size: str) -> Iterator[Target]:
+    denoiser, clip = f"{backend}-wan-{size}", f"{backend}-wan-clip-{size}"
+    for peer, times in TIMES.items():
+        yield _target(
+            denoiser,
+            f"at least {times}x {peer}",
+            partial(_ratio, results, denoiser, peer),
+            partial(le, times),
+        )
+
+    def gaps() -> float:
+        figures = _done(results, clip)
+        return float(figures["rest_of_step_ms"] / figures["step_ms"])
+
+    yield _target(clip, f"gaps at most {GAPS:.0%} of a step", gaps, partial(ge, GAPS))
+    yield _target(
+        clip,
+        f"at most {OUTSIDE:.0%} of the clip outside of text, denoiser and VAE",
+        lambda: float(_done(results, clip)["outside_stages_share"]),
+        partial(ge, OUTSIDE),
+    )
+
+
+def _target(
+    part: str, target: str, measure: Callable[[], float], reached: Callable[[float], bool]
+) -> Target:
+    try:
+        measured = round(measure(), 4)
+    except NotMeasuredError as why:
+        return {
+            "part": part, "target": target, "measured": f"not measured: {why}", "reached": None,
+        }  # fmt: skip
+    return {"part": part, "target": target, "measured": measured, "reached": reached(measured)}
+
+
+def _ratio(results: Figures, denoiser: str, peer: str) -> float:
+    """The peer's time over ours."""
+    ours = _done(results, denoiser)
+    return float(1e3 * _done(results, peer)[ours["size"]]["seconds"] / ours["run_ms"])
+
+
+def _done(results: Figures, name: str) -> Figures:
+    """A part's figures.
+
+    Raises:
+        NotMeasuredError: it has not run, or not to its end.
+    """
+    part: Figures = results.get(name, {})
+    if not part:
+        raise NotMeasuredError(f"{name} has not run")
+    if part["state"] != "done":
+        raise NotMeasuredError(f"{name} {part['state']}: {part['reason']}")
+    return part
