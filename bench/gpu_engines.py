@@ -24,6 +24,7 @@ from ..kernels.device import Stream
 from ..runtime.conditioning import Conditioning
 from ..runtime.vae import CACHE_OUT
 from .gpu_times import timed
+from .wan_inputs import TIMESTEP, decoder_inputs, denoiser_inputs, prompt_inputs
 
 GPU_BACKENDS = ("onnxruntime-cuda", "onnxruntime-rtx", "tensorrt", "tensorrt-rtx")
 GB = 2**30
@@ -73,42 +74,48 @@ class Case:
 
     def feeds(self, bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
         """Of a denoiser: random latents and text, the same each time."""
-        random = np.random.default_rng(0)
         text, channels = bundle.manifest.text, bundle.manifest.latents.channels
-        size = (self.size.frames, self.size.height, self.size.width)
-        latents = random.standard_normal((self.batch, channels, *size), np.float32)
-        tokens = (self.batch, text.max_tokens, text.embedding_dim)
+        shape = (self.batch, channels, self.size.frames, self.size.height, self.size.width)
+        latents, embeddings = denoiser_inputs(shape, text.max_tokens, text.embedding_dim)
         by_frame = bundle.manifest.denoiser.image == "first_frame"
         given: Conditioning[Any] = Conditioning(by_frame)
         return {
             "hidden_states": latents,
-            "timestep": given.timesteps(np.float32(500), latents),
-            "encoder_hidden_states": random.standard_normal(tokens, np.float32),
+            "timestep": given.timesteps(TIMESTEP, latents),
+            "encoder_hidden_states": embeddings,
         }
 
     def text(self, bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
         """Of a text encoder: a prompt as long as any, the last quarter of it padding."""
-        tokens = bundle.manifest.text.max_tokens
-        ids = np.random.default_rng(0).integers(3, 100, (1, tokens))
-        mask = np.ones_like(ids)
-        mask[:, tokens * 3 // 4 :] = 0
+        ids, mask = prompt_inputs(bundle.manifest.text.max_tokens)
         return {"input_ids": ids, "attention_mask": mask}
 
     def latent_frame(self, bundle: Bundle) -> np.ndarray[Any, Any]:
         """Of a VAE's decoder: random, the same each time."""
-        shape = (1, bundle.manifest.latents.channels, 1, self.size.height, self.size.width)
-        return np.random.default_rng(0).standard_normal(shape, np.float32)
+        channels = bundle.manifest.latents.channels
+        return decoder_inputs((1, channels, 1, self.size.height, self.size.width))
 
 
 def denoiser(backend: str, case: Case, *, beside_cpu: bool = False) -> dict[str, Any]:
-    """Build the engine where the backend builds any, open it, run it.
+    """What `predict` measures; beside the CPU's output also the `error`.
 
-    Returns:
-        What `Measured` says; beside the CPU's, also the largest difference from its output, over
-        its largest value.
+    That is the largest difference over the CPU's largest value.
 
     Raises:
         UserError: what the backend needs is not here, or it is for other GPUs.
+    """
+    figures, values = predict(backend, case)
+    return {**figures, **({"error": _error(values, case)} if beside_cpu else {})}
+
+
+def predict(backend: str, case: Case) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+    """Build a denoiser's engine where the backend builds any, open it, run it.
+
+    Returns:
+        The shape of the latents, and what `Measured` says; then what came out.
+
+    Raises:
+        UserError: as for `denoiser`.
     """
     measured = Measured(
         backend,
@@ -117,11 +124,9 @@ def denoiser(backend: str, case: Case, *, beside_cpu: bool = False) -> dict[str,
         open_stream(backend),
         int8_attention=case.int8_attention,
     )
-    feeds = case.feeds(measured.bundle)
-    figures, outputs = measured("denoiser", feeds)
+    figures, outputs = measured("denoiser", case.feeds(measured.bundle))
     values = np.asarray(outputs["sample"])
-    error = {"error": _error(values, measured.bundle, feeds)} if beside_cpu else {}
-    return {"latents": list(values.shape), **figures, **error}
+    return {"latents": list(values.shape), **figures}, values
 
 
 def text_encoder(backend: str, case: Case) -> dict[str, Any]:
@@ -230,9 +235,8 @@ class Measured:
         return self.stream.device.memory_in_use() if self.stream else 0
 
 
-def _error(
-    values: np.ndarray[Any, Any], bundle: Bundle, feeds: Mapping[str, np.ndarray[Any, Any]]
-) -> float:
+def _error(values: np.ndarray[Any, Any], case: Case) -> float:
+    bundle = Bundle.open(case.bundle)
     with open_graph(bundle, "denoiser") as session:
-        wanted = np.asarray(session.run(feeds)["sample"])
+        wanted = np.asarray(session.run(case.feeds(bundle))["sample"])
     return float(f"{np.abs(values - wanted).max() / np.abs(wanted).max():.3g}")

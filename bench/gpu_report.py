@@ -34,13 +34,17 @@ def as_markdown(results: Figures) -> str:
 def _targets(targets: Sequence[Figures]) -> list[str]:
     if not targets:
         return []
-    header = ["", "## targets", "", "| part | target | measured | reached |"]
+    header = ["", "## targets", "", "| part | target | measured | error | reached |"]
     rows = [
         f"| {one['part']} | {one['target']} | {_one_line(str(one['measured']))} "
-        f"| {REACHED[one['reached']]} |"
+        f"| {_errors(one)} | {REACHED[one['reached']]} |"
         for one in targets
     ]
-    return [*header, "| --- | --- | --- | --- |", *rows]
+    return [*header, "| --- | --- | --- | --- | --- |", *rows]
+
+
+def _errors(target: Figures) -> str:
+    return f"{target['error']} beside {target['peer_error']}" if "error" in target else ""
 
 
 def _flat(figures: Figures, above: str = "") -> Iterator[tuple[str, Any]]:

@@ -64,6 +64,10 @@ class Setting:
         """Where the export leaves how many operations the VAE's decoder takes, in JSON."""
         return self.work / "wan-vae-operations.json"
 
+    def prediction(self, size: Size) -> Path:
+        """Where diffusers leaves its denoiser's output, which all others are set against."""
+        return self.work / f"diffusers-prediction-{size.name}.npy"
+
     @property
     def reference(self) -> Path:
         """Where diffusers leaves its frames."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ..engine import Bundle
 from ..engine.manifest import DECODERS, TEXT_ENCODER
@@ -17,14 +19,15 @@ from .gpu_engines import (
     GPU_BACKENDS,
     Case,
     Measured,
-    denoiser,
     open_stream,
+    predict,
     text_encoder,
     vae_decoder,
 )
 from .gpu_placement import placed
 from .gpu_setting import BACKENDS, Setting, needs_backend, torch_device
 from .suite import Figures, SkippedError
+from .wan_inputs import beside
 from .wan_layout import Size, operations, text_operations
 
 GRAPHS = (TEXT_ENCODER, "denoiser", *DECODERS)
@@ -34,15 +37,14 @@ GUIDANCE, SEED = 5.0, 5
 
 
 def export(setting: Setting) -> Figures:
-    """A bundle of Wan with random weights, in fp16, for the parts after it."""
-    device = torch_device(setting)
+    """A bundle of Wan with random weights, in fp16, for the parts after it; needs no GPU."""
     from .gpu_loop import embedded_checkpoint
     from .peers import wan_checkpoint
     from .peers.diffusers_wan import vae_operations
 
     checkpoint, base = setting.work / "wan-checkpoint", setting.vae_base
     wan_checkpoint.write_whole(
-        checkpoint, embedded_checkpoint(), setting.layout, setting.text, device, base=base
+        checkpoint, embedded_checkpoint(), setting.layout, setting.text, base=base
     )
     wan_checkpoint.export(checkpoint, setting.bundle, GRAPHS, "fp16")
     counts = {size.name: vae_operations(size, base=base) for size in setting.sizes}
@@ -55,10 +57,11 @@ def wan(setting: Setting, *, backend: str, index: int, int8_attention: bool = Fa
     """The denoiser: one prediction."""
     case, size = _case(setting, backend, index)
     case = replace(case, int8_attention=int8_attention)
-    figures = denoiser(backend, case)
+    figures, values = predict(backend, case)
+    error = beside(values, setting.prediction(size))
     rate = _rate(operations(setting.layout, size.tokens), figures)
     nodes = {} if index else placed(backend, case)
-    return {"size": size.name, "tokens": size.tokens, **figures, **rate, **nodes}
+    return {"size": size.name, "tokens": size.tokens, **figures, **error, **rate, **nodes}
 
 
 def text(setting: Setting, *, backend: str) -> Figures:
@@ -101,12 +104,36 @@ def clip(setting: Setting, *, backend: str, index: int) -> Figures:
     return {"size": size.name, "steps": STEPS, **figures}
 
 
-def diffusers_denoiser(setting: Setting, *, compiled: bool) -> Figures:
-    """One prediction of diffusers' denoiser, eager or through `torch.compile`."""
+def diffusers_eager(setting: Setting) -> Figures:
+    """Predictions of diffusers' denoiser in bf16 and fp16; keeps those that all are set against."""
     device = torch_device(setting)
-    from .peers.diffusers_wan import denoiser as peer
+    from .peers.diffusers_wan import PRECISION, denoiser, prediction
 
-    return {s.name: peer(device, setting.layout, s, compiled=compiled) for s in setting.sizes}
+    kept = {}
+    for size in setting.sizes:
+        kept[size.name], values = prediction(device, setting.layout, size)
+        np.save(setting.prediction(size), values)
+    usual = _peers(setting, denoiser(device, setting.layout, setting.sizes))
+    halves = _peers(setting, denoiser(device, setting.layout, setting.sizes, precision="fp16"))
+    for name, precision in kept.items():
+        usual[name] |= {"fp16": halves[name], "reference": precision}
+        if precision == PRECISION:
+            usual[name]["error"] = "not measured: fp32 takes more memory; this is the reference"
+    return usual
+
+
+def diffusers_compiled(setting: Setting) -> Figures:
+    """The same through `torch.compile`, in bf16."""
+    device = torch_device(setting)
+    from .peers.diffusers_wan import denoiser
+
+    return _peers(setting, denoiser(device, setting.layout, setting.sizes, compiled=True))
+
+
+def _peers(setting: Setting, measured: Iterable[tuple[Figures, Any]]) -> Figures:
+    """By size, with the error of what came out."""
+    sizes = zip(setting.sizes, measured, strict=True)
+    return {s.name: {**f, **beside(values, setting.prediction(s))} for s, (f, values) in sizes}
 
 
 def diffusers_text(setting: Setting) -> Figures:
@@ -145,7 +172,7 @@ def _rate(operations: float, figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 PARTS: Mapping[str, Callable[[Setting], Figures]] = {
-    "diffusers-eager": partial(diffusers_denoiser, compiled=False),
+    "diffusers-eager": diffusers_eager,
     "export": export,
     **{f"{b}-wan-small": partial(wan, backend=b, index=0) for b in BACKENDS},
     **{f"{b}-wan-large": partial(wan, backend=b, index=1) for b in BACKENDS},
@@ -161,6 +188,6 @@ PARTS: Mapping[str, Callable[[Setting], Figures]] = {
     **{f"{b}-wan-clip-large": partial(clip, backend=b, index=1) for b in BACKENDS},
     "diffusers-text": diffusers_text,
     **{f"{b}-text": partial(text, backend=b) for b in BACKENDS},
-    "diffusers-compiled": partial(diffusers_denoiser, compiled=True),
+    "diffusers-compiled": diffusers_compiled,
 }
 """By name, in their order: what others need before them, what takes longest last."""

@@ -55,6 +55,12 @@ def device_memory_gb(device: str) -> float | None:
     return (total - free) / 2**30
 
 
+def forget_peak_memory(device: str) -> None:
+    """Begin anew with `peak_memory_gb`."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_gb(device: str) -> float | None:
     """The most device memory that tensors have held so far, in GB (2^30 bytes)."""
     return torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else None

@@ -64,7 +64,7 @@ def write_vae(folder: Path, pattern: Path, *, base: int = 96) -> None:
 
 
 def write_whole(
-    folder: Path, pattern: Path, layout: Layout, text: TextLayout, device: str, *, base: int
+    folder: Path, pattern: Path, layout: Layout, text: TextLayout, *, base: int
 ) -> None:
     """Write a checkpoint all of whose models are of the given sizes, in fp16.
 
@@ -73,11 +73,10 @@ def write_whole(
         pattern: the checkpoint that tokenizer and scheduler are copied from.
         layout: of the denoiser; its weights are those of `make_denoiser`.
         text: of the text encoder.
-        device: where the denoiser's weights are drawn.
         base: of the VAE.
     """
     copy_but(folder, pattern, "transformer", "text_encoder", "vae")
-    make_denoiser(layout, device, torch.float16).save_pretrained(folder / "transformer")
+    make_denoiser(layout, "cpu", torch.float16).save_pretrained(folder / "transformer")
     _save_text(folder, text)
     _save_vae(folder, base)
 

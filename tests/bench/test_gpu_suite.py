@@ -21,7 +21,8 @@ def test_a_part_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert results["small"] is True
     assert results["environment"]["state"] == "done"
     assert int(results["environment"]["cores"]) >= 1
-    wanted = {"part": "onnxruntime-wan-small", "target": "at least 2.0x diffusers-eager"}
+    target = "at least 2.0x diffusers-eager at no greater error"
+    wanted = {"part": "onnxruntime-wan-small", "target": target}
     why = "not measured: onnxruntime-wan-small has not run"
     assert {**wanted, "measured": why, "reached": None} in results["targets"]
     assert "## targets" in (tmp_path / gpu_suite.TABLES).read_text()

@@ -9,8 +9,10 @@ from mutoscope.bench.gpu_engines import GPU_BACKENDS
 from mutoscope.bench.gpu_report import as_markdown
 from mutoscope.bench.gpu_targets import targets
 
-EAGER, COMPILED = "at least 2.0x diffusers-eager", "at least 1.5x diffusers-compiled"
+EAGER = "at least 2.0x diffusers-eager at no greater error"
+COMPILED = "at least 1.5x diffusers-compiled at no greater error"
 GAPS = "gaps at most 1% of a step"
+SIZE = "416x240x17"
 OUTSIDE = "at most 2% of the clip outside of text, denoiser and VAE"
 
 
@@ -18,9 +20,12 @@ def results() -> dict[str, Any]:
     """Of one backend, at the small size."""
     return {
         "small": False,
-        "diffusers-eager": {"state": "done", "416x240x17": {"seconds": 0.08}},
-        "diffusers-compiled": {"state": "done", "416x240x17": {"seconds": 0.05}},
-        "tensorrt-wan-small": {"state": "done", "size": "416x240x17", "run_ms": 40.0},
+        "diffusers-eager": {
+            "state": "done",
+            SIZE: {"seconds": 0.08, "error": 8e-3, "fp16": {"seconds": 0.09, "error": 1e-3}},
+        },
+        "diffusers-compiled": {"state": "done", SIZE: {"seconds": 0.05, "error": 7e-3}},
+        "tensorrt-wan-small": {"state": "done", "size": SIZE, "run_ms": 40.0, "error": 2e-3},
         "tensorrt-wan-clip-small": {
             "state": "done", "step_ms": 81.0, "rest_of_step_ms": 0.81, "outside_stages_share": 0.02,
         },
@@ -33,6 +38,28 @@ def told(found: dict[str, Any], part: str) -> dict[str, tuple[Any, Any]]:
 
 def test_a_prediction_is_set_against_both_peers() -> None:
     assert told(results(), "tensorrt-wan-small") == {EAGER: (2.0, True), COMPILED: (1.25, False)}
+
+
+def test_of_two_precisions_the_fastest_and_the_worst() -> None:
+    found = results()
+    found["diffusers-eager"][SIZE]["fp16"] = {"seconds": 0.07, "error": 1e-3}
+    (eager,) = [t for t in targets(found) if t["measured"] == 1.75]
+    assert (eager["error"], eager["peer_error"], eager["reached"]) == (2e-3, 8e-3, False)
+
+
+def test_speed_at_a_greater_error_does_not_count() -> None:
+    found = results()
+    found["tensorrt-wan-small"]["error"] = 9e-3
+    assert told(found, "tensorrt-wan-small")[EAGER] == (2.0, False)
+
+
+@pytest.mark.parametrize("lacking", ["tensorrt-wan-small", "diffusers-eager"])
+def test_speed_at_an_unknown_error_is_not_measured(lacking: str) -> None:
+    found = results()
+    part = found[lacking]
+    part.get(SIZE, part)["error"] = "not measured: no file"
+    why = f"not measured: the error of {lacking}: not measured: no file"
+    assert told(found, "tensorrt-wan-small")[EAGER] == (why, None)
 
 
 def test_the_shares_of_a_clip() -> None:
@@ -66,8 +93,8 @@ def test_they_stand_in_the_report() -> None:
     found = results()
     lines = as_markdown({**found, "targets": targets(found)}).splitlines()
     start = lines.index("## targets")
-    assert lines[start + 2] == "| part | target | measured | reached |"
-    assert f"| tensorrt-wan-small | {EAGER} | 2.0 | yes |" in lines
-    assert f"| tensorrt-wan-small | {COMPILED} | 1.25 | no |" in lines
+    assert lines[start + 2] == "| part | target | measured | error | reached |"
+    assert f"| tensorrt-wan-small | {EAGER} | 2.0 | 0.002 beside 0.008 | yes |" in lines
+    assert f"| tensorrt-wan-small | {COMPILED} | 1.25 | 0.002 beside 0.007 | no |" in lines
     missing = "not measured: tensorrt-wan-large has not run"
-    assert f"| tensorrt-wan-large | {EAGER} | {missing} |  |" in lines
+    assert f"| tensorrt-wan-large | {EAGER} | {missing} |  |  |" in lines

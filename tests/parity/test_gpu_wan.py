@@ -17,6 +17,7 @@ import torch
 from mutoscope.bench import gpu_wan
 from mutoscope.bench.gpu_engines import Case
 from mutoscope.bench.gpu_setting import Setting
+from mutoscope.bench.peers import diffusers_wan
 from mutoscope.bench.peers.diffusers_wan import make_denoiser, vae_operations
 from mutoscope.bench.wan_layout import TINY
 from mutoscope.engine import Bundle, open_graph
@@ -55,6 +56,51 @@ def test_its_denoiser_has_diffusers_weights(setting: Setting) -> None:
     assert np.abs(got - wanted).max() <= 2e-2 * np.abs(wanted).max()
 
 
+def test_both_see_the_same_inputs(setting: Setting) -> None:
+    size = setting.sizes[0]
+    ours = Case(setting.bundle, LatentSize(*size.latent)).feeds(Bundle.open(setting.bundle))
+    theirs = diffusers_wan._feeds("cpu", TINY, size, torch.float32)
+    for name, array in ours.items():
+        np.testing.assert_array_equal(theirs[name].numpy(), array)
+
+
+def test_outputs_are_set_against_diffusers_in_fp32(tmp_path: Path, setting: Setting) -> None:
+    eager = gpu_wan.diffusers_eager(setting)
+    ours = [gpu_wan.wan(setting, backend="onnxruntime", index=index) for index in (0, 1)]
+    for figures in ours:
+        theirs = eager[figures["size"]]
+        assert theirs["reference"] == "fp32"
+        # mantissas of 10 bits beside 7
+        assert 0 < figures["error"] < theirs["error"] < 2e-2
+        assert 0 < theirs["fp16"]["error"] < theirs["error"]
+    for size in setting.sizes:
+        np.save(setting.prediction(size), 2 * np.load(setting.prediction(size)))
+    assert gpu_wan.wan(setting, backend="onnxruntime", index=0)["error"] == pytest.approx(
+        0.5, abs=0.01
+    )
+    for size in setting.sizes:
+        setting.prediction(size).unlink()
+    assert gpu_wan.wan(setting, backend="onnxruntime", index=0)["error"] == (
+        "not measured: there is no diffusers-prediction-64x32x5.npy in the work folder"
+    )
+
+
+def test_where_fp32_takes_too_much_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = diffusers_wan._predicted
+
+    def scarce(*arguments: Any) -> Any:
+        if arguments[-1] == "fp32":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return exact(*arguments)
+
+    monkeypatch.setattr(diffusers_wan, "_predicted", scarce)
+    eager = gpu_wan.diffusers_eager(Setting(tmp_path, small=True))
+    for figures in eager.values():
+        assert figures["reference"] == "bf16"
+        assert figures["error"].startswith("not measured: fp32 takes more memory")
+        assert 0 < figures["fp16"]["error"] < 2e-2
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_our_engines(setting: Setting, index: int) -> None:
     figures = gpu_wan.wan(setting, backend="onnxruntime", index=index)
@@ -83,9 +129,12 @@ def test_diffusers_modules(tmp_path: Path) -> None:
     setting = Setting(tmp_path, small=True)
     peer = {"precision", "seconds", "tflop_s", "joules"}
     sizes = {size.name for size in setting.sizes}
-    eager = gpu_wan.diffusers_denoiser(setting, compiled=False)
+    eager = gpu_wan.diffusers_eager(setting)
     assert set(eager) == sizes
-    assert all(peer <= set(figures) for figures in eager.values())
+    for figures in eager.values():
+        assert (figures["precision"], figures["fp16"]["precision"]) == ("bf16", "fp16")
+        assert peer | {"error"} <= set(figures)
+        assert peer | {"error"} <= set(figures["fp16"])
     assert peer <= set(gpu_wan.diffusers_text(setting))
     decoder: dict[str, Any] = gpu_wan.diffusers_vae(setting)
     assert set(decoder) == sizes
