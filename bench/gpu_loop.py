@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +95,9 @@ def measure(
         decoding; milliseconds of a step, of its denoiser runs alone, of what is left of it (kernels
         and the host's share) and of the host's own work; seconds of the clip's engines alone (its
         prompts are known by then), and the shares of the whole clip that lie outside of them, and
-        outside of its stages; how many steps were launched as one CUDA graph; joules of a clip;
-        memory in GB (2^30 bytes).
+        outside of its stages; how many steps of a clip were launched as one CUDA graph, and of how
+        many steps in all the medians are: where any were launched so, of those alone; joules of a
+        clip; memory in GB (2^30 bytes).
 
     Raises:
         UserError: what the backend needs is not here.
@@ -112,10 +113,12 @@ def measure(
         pipe(prompt, **options)
         first = time.perf_counter() - began
         made = [pipe(prompt, **options) for _ in range(clips)]
-        step = 1e3 * statistics.median(s for clip in made for s in clip.record.step_seconds)
+        recorded = made[-1].record.recorded_steps
+        steps = [s for clip in made for s in chosen(clip.record.step_seconds, recorded)]
+        step = 1e3 * statistics.median(steps)
         run = _denoiser_ms(pipe, options)
         engines = (options["steps"] * run + _decoder_ms(pipe, options)) / 1e3
-        host = host_seconds(pipe, prompt, options)
+        host = chosen(host_seconds(pipe, prompt, options), recorded)
         joules = joules_a_run(lambda: pipe(prompt, **options))
         used = stream.device.memory_in_use() - before if stream else None
     seconds = _median(made, "total")
@@ -131,11 +134,17 @@ def measure(
         "engines_seconds": round(engines, 4),
         "outside_engines_share": round(1 - engines / seconds, 4),
         "outside_stages_share": round(statistics.median(map(outside_stages, made)), 4),
-        "recorded_steps": len(made[-1].record.recorded_steps),
+        "recorded_steps": len(recorded),
+        "timed_steps": len(steps),
         "joules": joules,
         **({"memory_gb": round(used / GB, 3)} if used is not None else {}),
         "host_peak_memory_gb": round(peak_memory_mb() / 1024, 3),
     }
+
+
+def chosen(seconds: Sequence[float], recorded: Sequence[int]) -> list[float]:
+    """Those of the steps that were launched as a whole, by their indices; of all where none was."""
+    return [seconds[index] for index in recorded] or list(seconds)
 
 
 def outside_stages(clip: Clip) -> float:

@@ -21,6 +21,7 @@ from mutoscope.engine import Bundle, open_graph
 from mutoscope.engine.backends import tensorrt
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.errors import UserError
+from mutoscope.runtime.pipeline import Pipeline
 
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 SMALL = Case(EMBEDDED, LatentSize(2, 4, 6), batch=2)
@@ -195,6 +196,7 @@ def test_clips_are_timed_and_compared(tmp_path: Path) -> None:
     )
     assert 0 <= alone["outside_stages_share"] < 0.5
     assert alone["host_step_ms"] > 0
+    assert (alone["recorded_steps"], alone["timed_steps"]) == (0, gpu_loop.CLIPS * 2)
     frames, _ = gpu_loop.measure("onnxruntime", gpu_loop.request(small=True))
     np.save(setting.reference, frames)
     assert gpu_parts.clip(setting, backend="onnxruntime")["psnr_db"] == "the same frames"
@@ -232,6 +234,24 @@ def test_waiting_is_none_of_the_host_s_work(monkeypatch: pytest.MonkeyPatch) -> 
     own = device.synchronize
     assert gpu_loop.host_seconds(pipe, "a circle", {}) == [0.25, 0.5]
     assert device.synchronize is own
+
+
+def test_a_step_is_one_that_was_launched_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu_loop.chosen([9.0, 8.0, 1.0, 2.0], [2, 3]) == [1.0, 2.0]
+    assert gpu_loop.chosen([9.0, 8.0], []) == [9.0, 8.0]
+    call = Pipeline.__call__
+
+    def recorded(self: Pipeline, *arguments: Any, **options: Any) -> Any:
+        clip = call(self, *arguments, **options)
+        clip.record.step_seconds = [9.0, 8.0, 0.5, 0.25, 0.75]
+        clip.record.recorded_steps = [2, 3, 4]
+        return clip
+
+    monkeypatch.setattr(Pipeline, "__call__", recorded)
+    monkeypatch.setattr(gpu_loop, "host_seconds", lambda *_: [7.0, 7.0, 0.1, 0.3, 0.2])
+    _, figures = gpu_loop.measure("onnxruntime", gpu_loop.request(small=True), clips=2)
+    assert (figures["recorded_steps"], figures["timed_steps"]) == (3, 6)
+    assert (figures["step_ms"], figures["host_step_ms"]) == (500, 200)
 
 
 def test_what_no_stage_accounts_for() -> None:
