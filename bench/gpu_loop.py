@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ from ..engine.profiles import LatentSize
 from ..kernels.device import Stream
 from ..kernels.noise import standard_normal
 from ..runtime.arithmetic import arithmetic_on
-from ..runtime.clip import Clip
 from ..runtime.guidance import fits_batched
+from ..runtime.output import Output
 from ..runtime.pipeline import Pipeline
+from ..runtime.record import Record
 from ..runtime.request import Request, settle
 from .energy import joules_a_run
 from .gpu_engines import GB, Case, decoder_calls
@@ -34,6 +36,8 @@ PROMPT = "a green star moves in a circle on a navy background"
 SMALL: dict[str, Any] = {"width": 48, "height": 32, "frames": 5, "steps": 2}
 SEED = 5
 CLIPS = 3
+STAGES = ("text", "denoise", "vae")
+"""Of a clip's record: what it is to be made of."""
 CHECKPOINT = Path(__file__).parents[1] / "tests" / "data" / "mini-wan"
 
 
@@ -88,16 +92,17 @@ def measure(
         backend: its name.
         request: fields of `Request`.
         bundle: by default the embedded one.
-        clips: after a first one.
+        clips: after a first one, which goes to a file; as many stay in memory as go to one.
 
     Returns:
         uint8 (frames, height, width, 3); then medians: seconds in all, of denoising and of
         decoding; milliseconds of a step, of its denoiser runs alone, of what is left of it (kernels
         and the host's share) and of the host's own work; seconds of the clip's engines alone (its
         prompts are known by then), and the shares of the whole clip that lie outside of them, and
-        outside of its stages; how many steps of a clip were launched as one CUDA graph, and of how
-        many steps in all the medians are: where any were launched so, of those alone; joules of a
-        clip; memory in GB (2^30 bytes).
+        outside of text, denoiser and VAE; how many steps of a clip were launched as one CUDA
+        graph, and of how many steps in all the medians are: where any were launched so, of those
+        alone; `file`, of clips that are encoded as well; joules of a clip; memory in GB (2^30
+        bytes).
 
     Raises:
         UserError: what the backend needs is not here.
@@ -106,23 +111,29 @@ def measure(
 
     options = dict(request)
     prompt = options.pop("prompt")
-    with load(bundle, backend=backend, preset="full") as pipe:
+    with (
+        load(bundle, backend=backend, preset="full") as pipe,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         stream = pipe.sessions.stream
         before = stream.device.memory_in_use() if stream else 0
+        file = Output(Path(folder) / "clip.mp4", overwrite=True)
         began = time.perf_counter()
-        pipe(prompt, **options)
+        pipe(prompt, output=file, **options)
         first = time.perf_counter() - began
-        made = [pipe(prompt, **options) for _ in range(clips)]
-        recorded = made[-1].record.recorded_steps
-        steps = [s for clip in made for s in chosen(clip.record.step_seconds, recorded)]
+        *_, last = whole = [pipe(prompt, **options) for _ in range(clips)]
+        made = [clip.record for clip in whole]
+        recorded = made[-1].recorded_steps
+        steps = [s for record in made for s in chosen(record.step_seconds, recorded)]
         step = 1e3 * statistics.median(steps)
         run = _denoiser_ms(pipe, options)
         engines = (options["steps"] * run + _decoder_ms(pipe, options)) / 1e3
         host = chosen(host_seconds(pipe, prompt, options), recorded)
+        written = [pipe(prompt, output=file, **options).record for _ in range(clips)]
         joules = joules_a_run(lambda: pipe(prompt, **options))
         used = stream.device.memory_in_use() - before if stream else None
     seconds = _median(made, "total")
-    return made[-1].frames, {
+    return last.frames, {
         "first_clip_seconds": round(first, 4),
         "seconds": seconds,
         "denoise_seconds": _median(made, "denoise"),
@@ -133,9 +144,10 @@ def measure(
         "host_step_ms": round(1e3 * statistics.median(host), 4),
         "engines_seconds": round(engines, 4),
         "outside_engines_share": round(1 - engines / seconds, 4),
-        "outside_stages_share": round(statistics.median(map(outside_stages, made)), 4),
+        "outside_stages_share": _outside(made),
         "recorded_steps": len(recorded),
         "timed_steps": len(steps),
+        "file": _file(written),
         "joules": joules,
         **({"memory_gb": round(used / GB, 3)} if used is not None else {}),
         "host_peak_memory_gb": round(peak_memory_mb() / 1024, 3),
@@ -147,11 +159,9 @@ def chosen(seconds: Sequence[float], recorded: Sequence[int]) -> list[float]:
     return [seconds[index] for index in recorded] or list(seconds)
 
 
-def outside_stages(clip: Clip) -> float:
-    """The share of a clip's time that none of its stages accounts for."""
-    stages = dict(clip.record.seconds)
-    total = stages.pop("total")
-    return 1 - sum(stages.values()) / total
+def outside_stages(record: Record) -> float:
+    """The share of a clip's time that is none of its text's, its denoiser's and its VAE's."""
+    return 1 - sum(record.seconds[stage] for stage in STAGES) / record.seconds["total"]
 
 
 def host_seconds(pipe: Pipeline, prompt: str, options: dict[str, Any]) -> list[float]:
@@ -199,8 +209,26 @@ def compare(frames: NDArray[np.uint8], reference: Path) -> dict[str, Any]:
     return {"psnr_db": psnr, "ssim": round(alike.ssim, 6)}
 
 
-def _median(clips: list[Clip], stage: str) -> float:
-    return round(statistics.median(clip.record.seconds[stage] for clip in clips), 4)
+def _median(records: list[Record], stage: str) -> float:
+    return round(statistics.median(record.seconds[stage] for record in records), 4)
+
+
+def _outside(records: list[Record]) -> float:
+    return round(statistics.median(map(outside_stages, records)), 4)
+
+
+def _file(records: list[Record]) -> dict[str, Any]:
+    """Of clips that went to a file: who encoded what, and medians; `encode`, of what was left."""
+    *_, last = written = [record.output for record in records]
+    spent = statistics.median(output["encoder_seconds"] for output in written)
+    return {
+        "encoder": last["encoder"],
+        "frames": last["frames"],
+        "seconds": _median(records, "total"),
+        "encode_seconds": _median(records, "encode"),
+        "encoder_seconds": round(spent, 4),
+        "outside_stages_share": _outside(records),
+    }
 
 
 def _denoiser_ms(pipe: Pipeline, options: dict[str, Any]) -> float:

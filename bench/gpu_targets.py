@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from operator import ge, le
+from functools import partial, reduce
+from operator import ge, getitem, le
 from typing import Any
 
 from .gpu_engines import GPU_BACKENDS
@@ -56,12 +56,18 @@ def _of(results: Figures, backend: str, size: str) -> Iterator[Target]:
         return _share(figures["rest_of_step_ms"] / figures["step_ms"])
 
     yield _target(clip, f"gaps at most {GAPS:.0%} of a step", gaps, partial(ge, GAPS))
-    yield _target(
-        clip,
-        f"at most {OUTSIDE:.0%} of the clip outside of text, denoiser and VAE",
-        lambda: _share(_done(results, clip)["outside_stages_share"]),
-        partial(ge, OUTSIDE),
-    )
+
+    def outside(*within: str) -> Figures:
+        figures = reduce(getitem, within, _done(results, clip))
+        return _share(figures["outside_stages_share"])
+
+    for name, within in (("", ()), (" to a file", ("file",))):
+        yield _target(
+            clip,
+            f"at most {OUTSIDE:.0%} of a clip{name} outside of text, denoiser and VAE",
+            partial(outside, *within),
+            partial(ge, OUTSIDE),
+        )
 
 
 def _target(
