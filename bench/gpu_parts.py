@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,20 @@ PARTS: Mapping[str, Callable[[Setting], Figures]] = {
     **{f"sanitizer-{tool}": partial(sanitizer, tool=tool) for tool in TOOLS},
 }
 """By name, in their order: what tells most comes first, and what others need before them."""
+
+SECONDS = 300
+LONGER = {
+    "export": 1800,
+    "tests": 1200,
+    "diffusers-*": 900,
+    "*-wan-clip-large": 1800,
+    "*-wan-*": 900,
+    "*-vae-*": 900,
+    "sanitizer-*": 1200,
+}
+"""By pattern, the first that fits: what draws, exports or builds models of Wan's size."""
+
+
+def seconds_for(part: str) -> int:
+    """How long a part may take."""
+    return next((s for pattern, s in LONGER.items() if fnmatch(part, pattern)), SECONDS)

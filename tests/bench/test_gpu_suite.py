@@ -1,10 +1,11 @@
+import fnmatch
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from mutoscope.bench import gpu_suite
+from mutoscope.bench import gpu_parts, gpu_suite
 from mutoscope.bench.gpu_setting import Setting
 from mutoscope.bench.suite import SkippedError
 
@@ -33,6 +34,29 @@ def test_a_part_that_takes_too_long_hides_no_other(tmp_path: Path) -> None:
     assert done.exit_code == 0
     reasons = {name: results[name]["reason"] for name in ("ceilings", "environment")}
     assert reasons == dict.fromkeys(reasons, "took longer than 0 s")
+
+
+def test_parts_have_limits_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[int] = []
+
+    def apart(command: list[str], seconds: int, cache: Path) -> dict[str, Any]:
+        allowed.append(seconds)
+        return {"state": "done"}
+
+    monkeypatch.setattr(gpu_suite, "apart", apart)
+    parts = "environment,export,tensorrt-wan-small,tensorrt-wan-clip-large"
+    suite(tmp_path, "--parts", parts)
+    assert allowed == [300, 1800, 900, 1800]
+    allowed.clear()
+    suite(tmp_path, "--parts", parts, "--seconds", "7")
+    assert allowed == [7, 7, 7, 7]
+
+
+def test_each_limit_is_some_part_s() -> None:
+    for seconds in set(gpu_parts.LONGER.values()):
+        assert seconds > gpu_parts.SECONDS
+    for pattern in gpu_parts.LONGER:
+        assert fnmatch.filter(gpu_parts.PARTS, pattern)
 
 
 def test_what_cannot_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
