@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -37,18 +38,25 @@ GUIDANCE, SEED = 5.0, 5
 
 
 def export(setting: Setting) -> Figures:
-    """A bundle of Wan with random weights, in fp16, for the parts after it; needs no GPU."""
+    """A bundle of Wan with random weights, in fp16, for the parts after it; needs no GPU.
+
+    Raises:
+        SkippedError: an earlier run has left it.
+    """
+    if setting.bundle.exists():
+        raise SkippedError(f"{setting.bundle} is there already")
     from .gpu_loop import embedded_checkpoint
     from .peers import wan_checkpoint
     from .peers.diffusers_wan import vae_operations
 
     checkpoint, base = setting.work / "wan-checkpoint", setting.vae_base
+    shutil.rmtree(checkpoint, ignore_errors=True)  # of a run that was cut short
     wan_checkpoint.write_whole(
         checkpoint, embedded_checkpoint(), setting.layout, setting.text, base=base
     )
-    wan_checkpoint.export(checkpoint, setting.bundle, GRAPHS, "fp16")
     counts = {size.name: vae_operations(size, base=base) for size in setting.sizes}
     setting.vae_operations.write_text(json.dumps(counts))
+    wan_checkpoint.export(checkpoint, setting.bundle, GRAPHS, "fp16")
     megabytes = sum(path.stat().st_size for path in setting.bundle.iterdir()) / 1e6
     return {"megabytes": round(megabytes, 1)}
 

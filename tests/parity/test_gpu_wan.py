@@ -19,6 +19,7 @@ from mutoscope.bench.gpu_engines import Case
 from mutoscope.bench.gpu_setting import Setting
 from mutoscope.bench.peers import diffusers_wan
 from mutoscope.bench.peers.diffusers_wan import make_denoiser, vae_operations
+from mutoscope.bench.suite import SkippedError
 from mutoscope.bench.wan_layout import TINY
 from mutoscope.engine import Bundle, open_graph
 from mutoscope.engine.profiles import LatentSize
@@ -41,6 +42,17 @@ def test_the_bundle_has_all_graphs_of_a_clip(setting: Setting) -> None:
     bundle = Bundle.open(setting.bundle)
     assert set(bundle.manifest.graphs) == set(gpu_wan.GRAPHS)
     assert bundle.precision == "fp16"
+
+
+def test_a_bundle_that_is_there_is_kept(setting: Setting) -> None:
+    with pytest.raises(SkippedError, match="wan is there already"):
+        gpu_wan.export(setting)
+
+
+def test_an_export_that_was_cut_short_begins_anew(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, small=True)
+    (tmp_path / "wan-checkpoint" / "transformer").mkdir(parents=True)
+    assert gpu_wan.export(setting)["megabytes"] > 0
 
 
 def test_its_denoiser_has_diffusers_weights(setting: Setting) -> None:
