@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -63,8 +62,7 @@ def export(setting: Setting) -> Figures:
 
 def wan(setting: Setting, *, backend: str, index: int, int8_attention: bool = False) -> Figures:
     """The denoiser: one prediction."""
-    case, size = _case(setting, backend, index)
-    case = replace(case, int8_attention=int8_attention)
+    case, size = _case(setting, backend, index, int8_attention=int8_attention)
     figures, values = predict(backend, case)
     error = beside(values, setting.prediction(size))
     rate = _rate(operations(setting.layout, size.tokens), figures)
@@ -161,19 +159,22 @@ def diffusers_vae(setting: Setting) -> Figures:
     return {size.name: peer(device, size, base=setting.vae_base) for size in setting.sizes}
 
 
-def _case(setting: Setting, backend: str, index: int) -> tuple[Case, Size]:
+def _case(
+    setting: Setting, backend: str, index: int, *, int8_attention: bool = False
+) -> tuple[Case, Size]:
     """What a backend runs.
 
     Raises:
         SkippedError: it cannot, or there is no bundle.
     """
-    needs_backend(backend)
+    needs_backend(backend, int8_attention=int8_attention)
     if not setting.bundle.exists():
         raise SkippedError("the part export has left no bundle")
     if backend not in GPU_BACKENDS and not setting.small:
         raise SkippedError("models of this size are for GPUs")
     size = setting.sizes[index]
-    return Case(setting.bundle, LatentSize(*size.latent)), size
+    case = Case(setting.bundle, LatentSize(*size.latent), int8_attention=int8_attention)
+    return case, size
 
 
 def _rate(operations: float, figures: Mapping[str, Any]) -> dict[str, float]:
