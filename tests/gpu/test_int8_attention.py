@@ -1,44 +1,68 @@
-"""Attention in int8 as ONNX Runtime's CUDA provider runs it, on a real GPU."""
+"""Attention in int8 on a real GPU: ONNX Runtime's operator, and TensorRT-RTX's plugin."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import mutoscope
 import numpy as np
 import pytest
-from mutoscope.bench.gpu_engines import Case, found
+from mutoscope.bench.gpu_engines import Case, found, open_stream
 from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine import Bundle, EngineOptions, open_graph
-from mutoscope.engine.backends import onnxruntime_cuda
+from mutoscope.engine.backends.tensorrt.int8_attention import FLAG
+from mutoscope.engine.int8_attention import OPERATOR
+from mutoscope.engine.open import INT8_ATTENTION
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.kernels.device import Stream
 
 pytestmark = pytest.mark.gpu
 
-BACKEND = "onnxruntime-cuda"
+KERNELS = {"onnxruntime-cuda": OPERATOR, "tensorrt-rtx": FLAG}
 EMBEDDED = Path(mutoscope.__file__).parent / "models" / "mini-wan"
 PROMPT = "a red circle moves left to right"
 
 
-@pytest.fixture(scope="module")
-def stream() -> Stream:
-    what = found(BACKEND)
+@pytest.fixture(scope="module", params=INT8_ATTENTION)
+def backend(request: pytest.FixtureRequest) -> str:
+    what = found(request.param)
     if not what["runs"]:
         pytest.skip(what["reason"])
-    return onnxruntime_cuda.open_stream()
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def stream(backend: str) -> Stream:
+    opened = open_stream(backend)
+    assert opened is not None
+    return opened
+
+
+@pytest.fixture(autouse=True)
+def _engine(backend: str, stream: Stream) -> None:
+    """TensorRT-RTX's that has the plugin, of a process that has not opened its parser before."""
+    if backend != "tensorrt-rtx":
+        return
+    command = [sys.executable, "-P", "-m", "mutoscope", "build", str(EMBEDDED)]
+    command += ["--graphs", "denoiser", "--arch", stream.device.arch, "--int8-attention"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_denoiser_is_within_one_percent_of_exact(stream: Stream, batch: int) -> None:
+def test_a_denoiser_is_within_one_percent_of_exact(
+    backend: str, stream: Stream, batch: int
+) -> None:
     bundle = Bundle.open(EMBEDDED)
     feeds = Case(EMBEDDED, LatentSize.default(bundle.manifest), batch).feeds(bundle)
 
     def run(*, in_int8: bool) -> list[Any]:
         options = EngineOptions(stream=stream, int8_attention=in_int8)
-        with open_graph(bundle, "denoiser", backend=BACKEND, options=options) as session:
-            assert session.kernels == (("Int8Attention",) if in_int8 else ())
+        with open_graph(bundle, "denoiser", backend=backend, options=options) as session:
+            assert session.kernels == ((KERNELS[backend],) if in_int8 else ())
             return [np.asarray(session.run(feeds)["sample"]) for _ in range(3)]
 
     (exact, *_), (first, *others) = run(in_int8=False), run(in_int8=True)
@@ -46,11 +70,25 @@ def test_a_denoiser_is_within_one_percent_of_exact(stream: Stream, batch: int) -
     assert all(again.tobytes() == first.tobytes() for again in others)
 
 
-def test_a_clip_is_like_the_exact_one(stream: Stream) -> None:
+def test_a_clip_is_like_the_exact_one(backend: str) -> None:
     frames = []
     for in_int8 in (False, True):
-        with mutoscope.load(preset="full", backend=BACKEND, int8_attention=in_int8) as pipe:
+        with mutoscope.load(preset="full", backend=backend, int8_attention=in_int8) as pipe:
             clip = pipe(PROMPT, steps=4, seed=5)
             frames.append(clip.frames)
-            assert clip.record.kernels == (["Int8Attention"] if in_int8 else [])
+            assert clip.record.kernels == ([KERNELS[backend]] if in_int8 else [])
     assert similarity(frames[1], frames[0]).psnr >= 25  # what a quantized bundle's must have
+
+
+def test_steps_that_are_recorded_give_the_same_bits(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mutoscope.load(preset="full", backend=backend, int8_attention=True) as pipe:
+        steps = list(stream := pipe.stream(PROMPT, steps=6, seed=5, scheduler="euler"))
+        if stream.record.not_recorded:
+            pytest.skip(stream.record.not_recorded)
+        assert stream.record.recorded_steps == [2, 3, 4, 5]
+        monkeypatch.setattr(type(pipe.sessions("denoiser")), "recordable", False)
+        plain = list(pipe.stream(PROMPT, steps=6, seed=5, scheduler="euler"))
+    for step, wanted in zip(steps, plain, strict=True):
+        assert step.latents.tobytes() == wanted.latents.tobytes()
