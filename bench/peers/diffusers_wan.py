@@ -42,6 +42,16 @@ def make_denoiser(layout: Layout, device: str, dtype: torch.dtype) -> Any:
     return denoiser.to(device, dtype).eval().requires_grad_(False)
 
 
+def half_denoiser(layout: Layout, device: str, dtype: torch.dtype) -> Any:
+    """The same as `from_pretrained(torch_dtype=…)` gives it: parts that need it stay in fp32."""
+    model = make_denoiser(layout, "cpu", torch.float32)
+    exact = set(model._keep_in_fp32_modules)  # noqa: SLF001 (diffusers has no other name for it)
+    for name, parameter in model.named_parameters():
+        if exact.isdisjoint(name.split(".")):
+            parameter.data = parameter.data.to(dtype)
+    return model.to(device)
+
+
 def make_text_encoder(layout: TextLayout, device: str, dtype: torch.dtype) -> Any:
     """A text encoder with random weights."""
     from transformers import UMT5Config, UMT5EncoderModel
@@ -74,7 +84,7 @@ def denoiser(
     Returns:
         What `_figures` says, and peak memory in GB; then what came out.
     """
-    model = make_denoiser(layout, device, DTYPES[precision])
+    model = half_denoiser(layout, device, DTYPES[precision])
     if compiled:
         model.compile(dynamic=False)  # for each size anew, as for one alone
     for size in sizes:
@@ -96,7 +106,7 @@ def prediction(device: str, layout: Layout, size: Size) -> tuple[str, NDArray[np
 
 @torch.no_grad()
 def _predicted(device: str, layout: Layout, size: Size, precision: str) -> NDArray[np.float32]:
-    model = make_denoiser(layout, device, DTYPES[precision])
+    model = half_denoiser(layout, device, DTYPES[precision])
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # the patches' convolution
         return _numpy(model(**_feeds(device, layout, size, DTYPES[precision])))
 

@@ -97,6 +97,20 @@ def test_outputs_are_set_against_diffusers_in_fp32(tmp_path: Path, setting: Sett
     )
 
 
+def test_diffusers_keeps_in_fp32_what_it_does_from_a_checkpoint(tmp_path: Path) -> None:
+    from diffusers import WanTransformer3DModel
+
+    make_denoiser(TINY, "cpu", torch.float32).save_pretrained(tmp_path)
+    wanted = WanTransformer3DModel.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    model = diffusers_wan.half_denoiser(TINY, "cpu", torch.bfloat16)
+    for kind in ("named_parameters", "named_buffers"):
+        named = [dict(getattr(one, kind)()) for one in (model, wanted)]
+        assert {n: t.dtype for n, t in named[0].items()} == {
+            n: t.dtype for n, t in named[1].items()
+        }
+        assert all(torch.equal(tensor, named[1][name]) for name, tensor in named[0].items())
+
+
 def test_where_fp32_takes_too_much_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = diffusers_wan._predicted
 
