@@ -68,7 +68,7 @@ class Setting:
 
     def prediction(self, size: Size) -> Path:
         """Where diffusers leaves its denoiser's output, which all others are set against."""
-        return self.work / f"diffusers-prediction-{size.name}.npy"
+        return self.work / f"diffusers-prediction-{size.name}.npz"
 
     @property
     def reference(self) -> Path:

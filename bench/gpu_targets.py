@@ -16,6 +16,8 @@ Target = dict[str, Any]
 SIZES = ("small", "large")
 TIMES = {"diffusers-eager": 2.0, "diffusers-compiled": 1.5}
 """How many times as fast as each a prediction of the denoiser is to be, at no greater error."""
+EXACT = "fp32"
+"""What the reference of errors is computed in, where they are to be judged."""
 GAPS = 0.01
 """Of a step, at most; what is measured has the kernels between engines in it."""
 OUTSIDE = 0.02
@@ -90,7 +92,7 @@ def _beside(results: Figures, denoiser: str, peer: str) -> Figures:
     """The peer's time over ours, and both errors: of its precisions the fastest and the worst.
 
     Raises:
-        NotMeasuredError: one is missing.
+        NotMeasuredError: one is missing, or not from what is exact.
     """
     ours = _done(results, denoiser)
     usual = _done(results, peer)[ours["size"]]
@@ -98,6 +100,8 @@ def _beside(results: Figures, denoiser: str, peer: str) -> Figures:
     for name, figures in ((denoiser, ours), (peer, usual)):
         if isinstance(figures["error"], str):
             raise NotMeasuredError(f"the error of {name}: {figures['error']}")
+        if figures["reference"] != EXACT:
+            raise NotMeasuredError(f"the error of {name} is from {figures['reference']}")
     return {
         "measured": round(1e3 * min(f["seconds"] for f in theirs) / ours["run_ms"], 4),
         "error": ours["error"],

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..engine import Bundle
 from ..engine.manifest import DECODERS, TEXT_ENCODER
 from ..engine.open import INT8_ATTENTION
@@ -27,7 +25,7 @@ from .gpu_engines import (
 from .gpu_placement import placed
 from .gpu_setting import BACKENDS, Setting, needs_backend, torch_device
 from .suite import Figures, SkippedError
-from .wan_inputs import beside
+from .wan_inputs import beside, keep
 from .wan_layout import Size, operations, text_operations
 
 GRAPHS = (TEXT_ENCODER, "denoiser", *DECODERS)
@@ -114,19 +112,14 @@ def clip(setting: Setting, *, backend: str, index: int) -> Figures:
 def diffusers_eager(setting: Setting) -> Figures:
     """Predictions of diffusers' denoiser in bf16 and fp16; keeps those that all are set against."""
     device = torch_device(setting)
-    from .peers.diffusers_wan import PRECISION, denoiser, prediction
+    from .peers.diffusers_wan import denoiser, prediction
 
-    kept = {}
     for size in setting.sizes:
-        kept[size.name], values = prediction(device, setting.layout, size)
-        np.save(setting.prediction(size), values)
+        precision, values = prediction(device, setting.layout, size)
+        keep(values, precision, setting.prediction(size))
     usual = _peers(setting, denoiser(device, setting.layout, setting.sizes))
     halves = _peers(setting, denoiser(device, setting.layout, setting.sizes, precision="fp16"))
-    for name, precision in kept.items():
-        usual[name] |= {"fp16": halves[name], "reference": precision}
-        if precision == PRECISION:
-            usual[name]["error"] = "not measured: fp32 takes more memory; this is the reference"
-    return usual
+    return {name: {**figures, "fp16": halves[name]} for name, figures in usual.items()}
 
 
 def diffusers_compiled(setting: Setting) -> Figures:

@@ -39,9 +39,19 @@ def decoder_inputs(shape: Sequence[int]) -> Array:
     return np.random.default_rng(0).standard_normal(tuple(shape), np.float32)
 
 
+def keep(values: Array, precision: str, path: Path) -> None:
+    """Leave what all others are set against in a .npz file, and what it was computed in."""
+    np.savez(path, values=values, precision=precision)
+
+
 def beside(values: NDArray[Any], kept: Path) -> dict[str, Any]:
-    """`error`: of values against those in a .npy file, the norm of what differs over theirs."""
+    """`error`: the norm of what differs from those that are kept over theirs; and their precision.
+
+    That is `reference`.
+    """
     if not kept.exists():
         return {"error": f"not measured: there is no {kept.name} in the work folder"}
-    wanted = np.load(kept).astype(np.float64)
-    return {"error": float(f"{np.linalg.norm(values - wanted) / np.linalg.norm(wanted):.3g}")}
+    with np.load(kept) as file:
+        wanted, precision = file["values"].astype(np.float64), str(file["precision"])
+    error = np.linalg.norm(values - wanted) / np.linalg.norm(wanted)
+    return {"error": float(f"{error:.3g}"), "reference": precision}

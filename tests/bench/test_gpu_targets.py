@@ -17,16 +17,23 @@ OUTSIDE = "at most 2% of a clip outside of text, denoiser and VAE"
 FILE = "at most 2% of a clip to a file outside of text, denoiser and VAE"
 
 
+ERROR = {"error": 2e-3, "reference": "fp32"}
+
+
+def peer(seconds: float, error: float) -> dict[str, Any]:
+    return {"seconds": seconds, "error": error, "reference": "fp32"}
+
+
 def results() -> dict[str, Any]:
     """Of one backend, at the small size."""
     return {
         "small": False,
         "diffusers-eager": {
             "state": "done",
-            SIZE: {"seconds": 0.08, "error": 8e-3, "fp16": {"seconds": 0.09, "error": 1e-3}},
+            SIZE: {**peer(0.08, 8e-3), "fp16": peer(0.09, 1e-3)},
         },
-        "diffusers-compiled": {"state": "done", SIZE: {"seconds": 0.05, "error": 7e-3}},
-        "tensorrt-wan-small": {"state": "done", "size": SIZE, "run_ms": 40.0, "error": 2e-3},
+        "diffusers-compiled": {"state": "done", SIZE: peer(0.05, 7e-3)},
+        "tensorrt-wan-small": {"state": "done", "size": SIZE, "run_ms": 40.0, **ERROR},
         "tensorrt-wan-clip-small": {
             "state": "done", "step_ms": 81.0, "rest_of_step_ms": 0.81, "outside_stages_share": 0.02,
             "file": {"outside_stages_share": 0.03},
@@ -44,7 +51,7 @@ def test_a_prediction_is_set_against_both_peers() -> None:
 
 def test_of_two_precisions_the_fastest_and_the_worst() -> None:
     found = results()
-    found["diffusers-eager"][SIZE]["fp16"] = {"seconds": 0.07, "error": 1e-3}
+    found["diffusers-eager"][SIZE]["fp16"] = peer(0.07, 1e-3)
     (eager,) = [t for t in targets(found) if t["measured"] == 1.75]
     assert (eager["error"], eager["peer_error"], eager["reached"]) == (2e-3, 8e-3, False)
 
@@ -62,6 +69,16 @@ def test_speed_at_an_unknown_error_is_not_measured(lacking: str) -> None:
     part.get(SIZE, part)["error"] = "not measured: no file"
     why = f"not measured: the error of {lacking}: not measured: no file"
     assert told(found, "tensorrt-wan-small")[EAGER] == (why, None)
+
+
+def test_errors_from_what_is_not_exact_are_not_judged() -> None:
+    found = results()
+    for name in ("diffusers-eager", "diffusers-compiled"):
+        found[name][SIZE]["reference"] = "bf16"
+    assert told(found, "tensorrt-wan-small") == {
+        EAGER: ("not measured: the error of diffusers-eager is from bf16", None),
+        COMPILED: ("not measured: the error of diffusers-compiled is from bf16", None),
+    }
 
 
 def test_the_shares_of_a_clip() -> None:
