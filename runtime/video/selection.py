@@ -8,6 +8,7 @@ from ...errors import UserError, unknown
 from .encoders import ENCODERS, HARDWARE, SOFTWARE, Encoder
 from .failures import reason
 from .formats import Format
+from .scheduling import scheduled_as_before
 from .spec import ClipSpec
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ def failure(encoder: Encoder, spec: ClipSpec) -> str | None:
     try:
         context = encoder.context(spec)
         frame = av.VideoFrame(context.width, context.height, encoder.layout(spec))
-        packets = [*context.encode(frame), *context.encode(None)]
+        with scheduled_as_before():
+            packets = [*context.encode(frame), *context.encode(None)]
     except UnknownCodecError:
         return "this FFmpeg lacks it"
     except av.FFmpegError as error:

@@ -15,6 +15,7 @@ from ...errors import UserError
 from .encoders import Encoder
 from .failures import codec_errors, reason
 from .formats import Format
+from .scheduling import scheduled_as_before
 from .spec import ClipSpec
 
 
@@ -81,7 +82,8 @@ class VideoFile:
     def _open(self) -> None:
         context = self._stream.codec_context
         try:
-            context.open()
+            with scheduled_as_before():
+                context.open()
         except av.FFmpegError as error:
             raise UserError(
                 f"{self._encoder.name} cannot encode frames of {context.width}x{context.height} "
