@@ -141,7 +141,8 @@ def diffusers_text(setting: Setting) -> Figures:
     device = torch_device(setting)
     from .peers.diffusers_wan import text_encoder as peer
 
-    return peer(device, setting.text)
+    figures: Figures = peer(device, setting.text)
+    return figures
 
 
 def diffusers_vae(setting: Setting) -> Figures:
