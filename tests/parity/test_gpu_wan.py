@@ -34,7 +34,9 @@ ENGINE = {"precision", "open_seconds", "first_run_seconds", "run_ms", "joules", 
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    """After an export that was cut short."""
     setting = Setting(tmp_path_factory.mktemp("suite"), small=True)
+    (setting.work / "wan-checkpoint" / "transformer").mkdir(parents=True)
     assert gpu_wan.export(setting)["megabytes"] > 0
     return setting
 
@@ -48,12 +50,6 @@ def test_the_bundle_has_all_graphs_of_a_clip(setting: Setting) -> None:
 def test_a_bundle_that_is_there_is_kept(setting: Setting) -> None:
     with pytest.raises(SkippedError, match="wan is there already"):
         gpu_wan.export(setting)
-
-
-def test_an_export_that_was_cut_short_begins_anew(tmp_path: Path) -> None:
-    setting = Setting(tmp_path, small=True)
-    (tmp_path / "wan-checkpoint" / "transformer").mkdir(parents=True)
-    assert gpu_wan.export(setting)["megabytes"] > 0
 
 
 def test_its_denoiser_has_diffusers_weights(setting: Setting) -> None:
