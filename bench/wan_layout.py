@@ -22,6 +22,17 @@ class Layout:
         """Of the hidden states."""
         return self.heads * self.head_dim
 
+    @property
+    def settings(self) -> dict[str, int]:
+        """By diffusers' names."""
+        return {
+            "num_attention_heads": self.heads,
+            "attention_head_dim": self.head_dim,
+            "num_layers": self.layers,
+            "ffn_dim": self.ffn_dim,
+            "text_dim": self.text_dim,
+        }
+
 
 WAN_1_3B = Layout(heads=12, head_dim=128, layers=30, ffn_dim=8960, text_dim=4096)
 WAN_14B = Layout(heads=40, head_dim=128, layers=40, ffn_dim=13824, text_dim=4096)

@@ -59,7 +59,7 @@ def time_blocks(size: Size, threads: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
-        write(work / "checkpoint", PATTERN, LAYOUT, "cpu")
+        write(work / "checkpoint", PATTERN, LAYOUT)
         export_bundle(work / "checkpoint", work / "bundle", ExportOptions(graphs=[GRAPH]))
         bundle, options = Bundle.open(work / "bundle"), EngineOptions(threads)
         feeds = inputs((1, 16, *size.latent), (1, TEXT_TOKENS, LAYOUT.text_dim))

@@ -32,13 +32,7 @@ def make_denoiser(layout: Layout, device: str, dtype: torch.dtype) -> Any:
     from diffusers import WanTransformer3DModel
 
     torch.manual_seed(0)
-    denoiser = WanTransformer3DModel(
-        num_attention_heads=layout.heads,
-        attention_head_dim=layout.head_dim,
-        num_layers=layout.layers,
-        ffn_dim=layout.ffn_dim,
-        text_dim=layout.text_dim,
-    )
+    denoiser = WanTransformer3DModel(**layout.settings)
     return denoiser.to(device, dtype).eval().requires_grad_(False)
 
 

@@ -179,16 +179,8 @@ def _parts(published: Published, text: TextLayout) -> Iterator[Part]:
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
     from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
-    layout = published.layout
     with torch.device("meta"):
-        denoiser = WanTransformer3DModel(
-            num_attention_heads=layout.heads,
-            attention_head_dim=layout.head_dim,
-            num_layers=layout.layers,
-            ffn_dim=layout.ffn_dim,
-            text_dim=layout.text_dim,
-            **published.transformer,
-        )
+        denoiser = WanTransformer3DModel(**published.layout.settings, **published.transformer)
         encoder = UMT5EncoderModel(UMT5Config(**asdict(text), feed_forward_proj="gated-gelu"))
         vae = AutoencoderKLWan(**published.vae)
     second = ["transformer_2"] if "boundary_ratio" in published.index else []

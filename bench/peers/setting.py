@@ -100,7 +100,7 @@ class Setting:
         if self.small or model not in GRAPHS:
             return embedded_checkpoint()
         write: dict[str, Callable[[Path, Path], None]] = {
-            "denoiser": lambda to, like: wan_checkpoint.write(to, like, self.denoiser, "cpu"),
+            "denoiser": lambda to, like: wan_checkpoint.write(to, like, self.denoiser),
             "text": lambda to, like: wan_checkpoint.write_text(to, like, self.text),
             "vae": wan_checkpoint.write_vae,
         }

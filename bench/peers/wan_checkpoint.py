@@ -33,20 +33,19 @@ def copy_but(folder: Path, pattern: Path, *models: str) -> None:
     path.write_text(json.dumps(index))
 
 
-def write(folder: Path, pattern: Path, layout: Layout, device: str) -> None:
+def write(folder: Path, pattern: Path, layout: Layout) -> None:
     """Write a checkpoint whose denoiser alone can be exported: other weights are of other sizes.
 
     Args:
         folder: to write to; must not be there.
         pattern: the checkpoint that everything but the denoiser is copied from.
         layout: of the denoiser.
-        device: where its weights are drawn.
     """
     copy_but(folder, pattern, "transformer")
     path = folder / "text_encoder" / "config.json"
     config = json.loads(path.read_text()) | {"d_model": layout.text_dim}
     path.write_text(json.dumps(config))
-    make_denoiser(layout, device, torch.float16).save_pretrained(folder / "transformer")
+    make_denoiser(layout, "cpu", torch.float16).save_pretrained(folder / "transformer")
 
 
 def write_text(folder: Path, pattern: Path, layout: TextLayout) -> None:

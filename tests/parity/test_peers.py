@@ -142,7 +142,7 @@ def test_checkpoints_can_be_exported(tmp_path: Path, model: str) -> None:
 
     text = TextLayout(24, num_heads=3, d_kv=8, d_ff=32, num_layers=1, vocab_size=64)
     write: dict[str, Any] = {
-        "denoiser": lambda to, like: wan_checkpoint.write(to, like, TINY, "cpu"),
+        "denoiser": lambda to, like: wan_checkpoint.write(to, like, TINY),
         "text": lambda to, like: wan_checkpoint.write_text(to, like, text),
         "vae": lambda to, like: wan_checkpoint.write_vae(to, like, base=4),
     }
