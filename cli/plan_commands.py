@@ -72,6 +72,16 @@ def builds(plan: Plan, placed: Placement, bundle: str) -> list[list[str]]:
     ]
 
 
+def quantize(plan: Plan, placed: Placement, precision: str, bundle: str) -> list[str]:
+    """The command that makes a bundle of another precision for an estimated placement."""
+    for_cpu = placed.backend == ONNXRUNTIME and plan.precision != "fp32"
+    given = {"precision": precision, "backend": placed.backend}
+    text = {measure.option: measure.value for measure in placed.quantized}
+    accepted = {"accept_quality": True} if placed.beyond_gate else {}
+    source = "FP32-BUNDLE" if for_cpu else bundle
+    return ["mutoscope", "quantize", source, "OUT", *arguments({**given, **text, **accepted})]
+
+
 def _graphs(plan: Plan, placed: Placement) -> dict[str, list[str]]:
     """What has to be built for each stage."""
     manifest, settings = plan.stages.manifest, plan.settings

@@ -10,10 +10,16 @@ from typing import Any
 
 from ..engine.planner import Needs
 from ..runtime.experts import both_fit
-from ..runtime.plan import ONNXRUNTIME, TENSORRT, Placement, Plan, Remedies, enough, shown
-from .plan_commands import arguments, builds, generate
+from ..runtime.plan import TENSORRT, Placement, Plan, Remedies, enough, shown
+from .plan_commands import arguments, builds, generate, quantize
 
 MB = 1 << 20
+
+GATE = {
+    "int8": "the quality gate let it pass: .35 % off with the embedded model, 2 % are allowed",
+    "int4": "the quality gate refused it: 5.2 % off with the embedded model, 2 % are allowed",
+}
+"""Of text encoders in few bits; `quantize` judges each anew: docs/quantization.md."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Report:
             "placement": chosen and self._placement(chosen),
             "tried": {name: _summary(placed) for name, placed in plan.placements.items()},
             "estimates": {
-                precision: {placed.backend: _summary(placed) for placed in each}
+                precision: {placed.backend: self._estimate(placed, precision) for placed in each}
                 for precision, each in plan.estimates.items()
             },
             "would_fit": None if chosen else _remedies(self.remedies),
@@ -115,14 +121,18 @@ class Report:
 
     def _how_to(self, precision: str) -> str:
         """The command that makes a bundle of another precision."""
-        if precision == "fp16":
-            return "mutoscope export CHECKPOINT OUT --precision fp16"
         placed = next(each for each in self.plan.estimates[precision] if each.fits)
-        source = shlex.quote(self.bundle)
-        if placed.backend == ONNXRUNTIME and self.plan.precision != "fp32":
-            source = "FP32-BUNDLE"
-        command = f"mutoscope quantize {source} OUT --precision {precision}"
-        return f"{command} --backend {placed.backend}"
+        return shlex.join(self._make(placed, precision))
+
+    def _make(self, placed: Placement, precision: str) -> list[str]:
+        if precision == "fp16":
+            return ["mutoscope", "export", "CHECKPOINT", "OUT", "--precision", precision]
+        return quantize(self.plan, placed, precision, self.bundle)
+
+    def _estimate(self, placed: Placement, precision: str) -> dict[str, Any]:
+        text = next((measure.value for measure in placed.quantized), None)
+        command = self._make(placed, precision)
+        return {**_summary(placed), "text_encoder": text, "make": command}
 
     def _estimate_lines(self) -> list[str]:
         lines = []
@@ -131,6 +141,10 @@ class Report:
                 flags = " ".join(["--backend", placed.backend, *arguments(placed.options)])
                 said = f"fits: {flags}" if placed.fits else "does not fit"
                 lines.append(f"in {precision}, an estimate: {_amounts(placed)}; {said}")
+                if placed.fits:
+                    reasons = [measure.reason for measure in placed.quantized]
+                    lines += [f"  {line}" for line in (*reasons, *_gate(placed))]
+                    lines.append(f"  {shlex.join(self._make(placed, precision))}")
         return lines
 
     def _chosen_lines(self, chosen: Placement) -> list[str]:
@@ -186,6 +200,10 @@ def _summary(placed: Placement) -> dict[str, Any]:
         "ram_mb": _mb(placed.ram),
         "options": placed.options,
     }
+
+
+def _gate(placed: Placement) -> list[str]:
+    return [GATE[str(measure.value)] for measure in placed.quantized]
 
 
 def _amounts(placed: Placement) -> str:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.onnx_file import CODES, MICROSOFT
+from ..engine.weight_formats import BLOCK
 from .graph import Linear, Rewriting, read_weight
 from .grid import FP8, INT8, Grid
-from .weights import BLOCK, in_blocks
+from .weights import in_blocks
 
 Array = NDArray[np.float32]
 SMALLEST_HALF = 2.0**-14
@@ -181,11 +182,3 @@ FORMATS: Mapping[str, Format] = {
     "int8-weights": partial(blockwise, 8),
     "int4-weights": partial(blockwise, 4),
 }
-BYTES = {
-    "int8": 1.0,
-    "int8-static": 1.0,
-    FLOAT8: 1.0,
-    "int8-weights": 1 + 4 / BLOCK,
-    "int4-weights": 0.5 + 4 / BLOCK,
-}
-"""Of a weight, with its share of the scales."""

@@ -13,8 +13,9 @@ from ..engine.backends.onnxruntime import open_changed
 from ..engine.bundle import Bundle
 from ..engine.lora import Merged
 from ..engine.onnx_file import OnnxFile
+from ..engine.weight_formats import BYTES
 from .deviation import Deviation
-from .formats import BYTES, FLOAT, FLOAT8, FORMATS, Input
+from .formats import FLOAT, FLOAT8, FORMATS, Input
 from .graph import Linear, Rewriting
 from .tensors import Memory, Store
 from .trajectory import Call

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-BLOCK = 32
-"""Weights in a row that share a scale, where each channel has several."""
+from ..engine.weight_formats import BLOCK
 
+Array = NDArray[np.float32]
 SHRINK = {8: (1.0,), 4: (1.0, 0.95, 0.9, 0.85, 0.8)}
 """Shares of the range that are tried for each block: with few bits, cutting the largest pays."""
 

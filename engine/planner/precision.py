@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..manifest import DENOISERS, TEXT_ENCODER
+from ..weight_formats import BYTES
 from .needs import Needs
 from .peak import Peak
 
-SCALE = 4 / 32
-"""Bytes of a weight's share in the scale of its block, where weights alone are quantized."""
-
-DENOISER = {"int8": 1.0, "int4": 0.5 + SCALE}
-TEXT = 1 + SCALE
-"""Bytes of a weight of a product, as `mutoscope quantize` stores it; the text encoder's for a CPU
-are in int8 unless something else is asked for."""
+FORMATS = {
+    **{name: {"int8": "int8", "int4": "int4-weights"} for name in DENOISERS},
+    TEXT_ENCODER: {"int8": "int8-weights", "int4": "int4-weights"},
+}
+"""What `mutoscope quantize` makes of a graph's products, by the precision that is asked for."""
 
 HELD_ON_CPU = 4
 """Bytes of such a weight as ONNX Runtime holds it on the CPU when it is not quantized."""
@@ -25,7 +24,7 @@ def in_precision(needs: Needs, name: str, precision: str) -> Needs:
 
     fp16, of a graph in fp32, is half of all on a GPU and the same on the CPU. int8 and int4 change
     the weights of products, of all of them, though sensitive ones may stay as they are: of
-    denoisers, and of the text encoder on the CPU, in int8. What is computed keeps its precision.
+    denoisers, and of the text encoder on the CPU. What is computed keeps its precision.
 
     Args:
         needs: of the graph as it is.
@@ -35,12 +34,10 @@ def in_precision(needs: Needs, name: str, precision: str) -> Needs:
     gpu, cpu, weights = needs.gpu, needs.cpu, needs.weights
     if precision == "fp16":
         return replace(needs, gpu=Peak(gpu.weights // 2, gpu.live // 2, gpu.arena))
-    if name in DENOISERS:
-        stored = int(weights.products * DENOISER[precision])
-        gpu = replace(gpu, weights=gpu.weights - weights.product_bytes + stored)
-    elif name == TEXT_ENCODER:
-        stored = int(weights.products * TEXT)
-    else:
+    if name not in FORMATS:
         return needs
+    stored = int(weights.products * BYTES[FORMATS[name][precision]])
+    if name in DENOISERS:
+        gpu = replace(gpu, weights=gpu.weights - weights.product_bytes + stored)
     cpu = replace(cpu, weights=cpu.weights - HELD_ON_CPU * weights.products + stored)
     return replace(needs, gpu=gpu, cpu=cpu)

@@ -33,6 +33,10 @@ ESTIMATED = {
 }
 """For a bundle's own precision the others, and the backends for which there is a way to them."""
 
+FEWER_BITS = ("int8", "int4")
+TEXT_PRECISIONS = {TENSORRT: (None, *FEWER_BITS), ONNXRUNTIME: FEWER_BITS}
+"""Of the text encoder on the CPU, beside denoisers that `quantize` makes for a backend."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -128,19 +132,20 @@ class Plan:
         return backends(self.stages.manifest, self.machine)
 
     def _in(self, precision: str, backend: str) -> Stages:
-        """The stages in another precision, as `quantize` makes it for a backend.
+        """The stages in another precision, as `export` or `quantize` makes it for a backend.
 
-        The text encoder's weights are quantized for the CPU alone.
+        The text encoder's weights are quantized for the CPU alone, each time it is told of there.
         """
-        stages, kept = self.stages, backend == TENSORRT and precision != "fp16"
+        stages, exported = self.stages, precision == "fp16"
 
         def tell(name: str, axes: Mapping[str, int], runs: int) -> Needs:
             needed = stages.tell(name, axes, runs)
-            if kept and name == TEXT_ENCODER:
+            if name == TEXT_ENCODER and not exported:
                 return needed
             return in_precision(needed, name, precision)
 
-        return replace(stages, tell=tell)
+        text = stages.text_precisions if exported else TEXT_PRECISIONS[backend]
+        return replace(stages, tell=tell, text_precisions=text)
 
 
 def make_plan(

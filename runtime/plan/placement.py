@@ -50,6 +50,16 @@ class Placement:
         return list(found.values())
 
     @property
+    def quantized(self) -> list[Measure]:
+        """What `quantize` has to be asked for before, beside its precision."""
+        return [way.quantized for way in self.ways.values() if way.quantized is not None]
+
+    @property
+    def beyond_gate(self) -> bool:
+        """Whether the quality gate is likely to refuse what it takes."""
+        return any(way.beyond_gate for way in self.ways.values())
+
+    @property
     def options(self) -> dict[str, str | int]:
         """The measures as options, by their names in Python."""
         return {measure.option: measure.value for measure in self.measures}

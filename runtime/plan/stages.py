@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ...engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER, Manifest
-from ...engine.planner import Needs
+from ...engine.planner import Needs, in_precision
 from ..conditioning import graphs_for_image
 from ..guidance import fits_batched
 from ..request import Settings, latent_shape
@@ -43,16 +43,21 @@ class Stages:
         settings: of the clip.
         tell: what one of its graphs takes.
         loras: bytes that they take in a process with a denoiser open on the CPU.
+        text_precisions: that the text encoder's weights may have on the CPU, the most exact first;
+            `None` is their own, in any other `quantize` stores them.
     """
 
     manifest: Manifest
     settings: Settings
     tell: Tell
     loras: int = 0
+    text_precisions: tuple[str | None, ...] = (None,)
 
-    def text(self) -> Opened:
-        """The text encoder."""
-        return {TEXT_ENCODER: self._needs(TEXT_ENCODER, 1 + self.settings.guided)}
+    def text(self, precision: str | None = None) -> Opened:
+        """The text encoder; with weights in another precision it is for the CPU."""
+        whole = self._needs(TEXT_ENCODER, 1 + self.settings.guided)
+        needed = whole if precision is None else in_precision(whole, TEXT_ENCODER, precision)
+        return {TEXT_ENCODER: needed}
 
     def image(self) -> Opened:
         """The encoders of an image, where one is given."""

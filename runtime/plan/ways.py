@@ -22,6 +22,9 @@ RESIDENT = 2
 """While a weight is used the next one comes in, so that at least so many of the largest have to be
 on the GPU: an assumption."""
 
+BEYOND_GATE = {"int4"}
+"""Precisions of a text encoder that the quality gate refused when tried: docs/quantization.md."""
+
 MB = 1 << 20
 
 
@@ -30,7 +33,7 @@ class Measure:
     """Something done to take less memory.
 
     Attributes:
-        option: of a request or of `load`, by its name in Python.
+        option: of a request, of `load` or of `quantize`, by its name in Python.
         value: of that.
         reason: why, with what it takes otherwise.
     """
@@ -48,11 +51,18 @@ class Way:
         vram: bytes of the GPU at the peak.
         ram: bytes of the process, likewise.
         measures: what has to be asked for.
+        quantized: what `quantize` has to be asked for before, if anything.
     """
 
     vram: int
     ram: int
     measures: tuple[Measure, ...] = ()
+    quantized: Measure | None = None
+
+    @property
+    def beyond_gate(self) -> bool:
+        """Whether the quality gate is likely to refuse it."""
+        return self.quantized is not None and self.quantized.value in BEYOND_GATE
 
     def excess(self, machine: Machine) -> int:
         """Bytes by which it is too large for a machine, both memories together."""
@@ -63,7 +73,7 @@ def ways(stages: Stages, machine: Machine, backend: str) -> dict[str, Iterator[W
     """The ways of each stage; each is worked out when it is asked for."""
     if backend == ONNXRUNTIME:
         return {
-            "text": iter([Way(0, _ram(stages, stages.text()))]),
+            "text": iter([_text_on_cpu(stages, each) for each in stages.text_precisions]),
             "image": iter([Way(0, _ram(stages, stages.image()))]),
             "denoiser": _denoiser_on_cpu(stages, machine),
             "vae": _decoder(stages, on_gpu=False),
@@ -91,7 +101,23 @@ def _text(stages: Stages, machine: Machine) -> Iterator[Way]:
     yield resident
     reason = f"the text encoder takes {shown(resident.vram)} of a GPU; here {shown(ram)} of memory"
     yield Way(0, ram, (Measure("text_backend", ONNXRUNTIME, reason),))
+    fewer = [_text_on_cpu(stages, each) for each in stages.text_precisions if each is not None]
+    yield from (way for way in fewer if not way.beyond_gate)
     yield streamed
+    yield from (way for way in fewer if way.beyond_gate)
+
+
+def _text_on_cpu(stages: Stages, precision: str | None) -> Way:
+    """On the CPU, with weights in another precision or, for `None`, as it is."""
+    ram = _ram(stages, stages.text(precision))
+    if precision is None:
+        return Way(0, ram)
+    whole = _ram(stages, stages.text())
+    reason = (
+        f"the text encoder on the CPU takes {shown(ram)} of memory with weights in {precision}, "
+        f"{shown(whole)} as it is, while `quantize` compares them too"
+    )
+    return Way(0, ram, quantized=Measure("text_encoder", precision, reason))
 
 
 def _denoiser(stages: Stages, machine: Machine) -> Iterator[Way]:

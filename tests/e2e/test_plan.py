@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from mutoscope.cli.options import Amount
 from mutoscope.cli.plan_commands import builds, generate
 from mutoscope.cli.plan_report import Report
 from mutoscope.engine import Bundle
+from mutoscope.engine.planner import Needs, Peak, Weights
 from mutoscope.runtime.plan import Machine, Placement, Plan
 from mutoscope.runtime.plan.stages import Stages
 from mutoscope.runtime.plan.ways import Measure, Way
@@ -222,6 +224,46 @@ def test_a_gpu_that_keeps_both_experts_is_told_of(expert_bundle_folder: Path) ->
         alone,
         alone,
     ]
+
+
+@pytest.mark.parametrize(
+    ("ram", "text", "gate"),
+    [
+        (16, ["--text-encoder", "int8"], "let it pass: .35 % off"),
+        (8, ["--text-encoder", "int4", "--accept-quality"], "refused it: 5.2 % off"),
+    ],
+)
+def test_a_text_encoder_of_few_bits_is_told_with_the_command_that_makes_it(
+    expert_bundle_folder: Path, ram: int, text: list[str], gate: str
+) -> None:
+    gb, half = 1 << 30, 1 << 29
+    manifest = Bundle.open(expert_bundle_folder).manifest
+    needs = {
+        "text_encoder": Needs(
+            0, Peak(22 * gb), Peak(11 * gb), 0, Weights(9 * half, 9 * gb, 2 * gb)
+        ),
+        "denoiser": Needs(0, Peak(16 * gb), Peak(8 * gb), 0, Weights(4 * gb, 8 * gb, half)),
+    }
+    tiny = Needs(0, Peak(), Peak(), 0, Weights())
+    stages = Stages(
+        manifest, settle(Request(prompt="any"), manifest), lambda n, *_: needs.get(n, tiny)
+    )
+    report = Report(Plan(stages, Machine(ram * gb, 6 * gb), "fp16", 0), "a b", {})
+    command = ["mutoscope", "quantize", "a b", "OUT", "--precision", "int8"]
+    command += ["--backend", "tensorrt-rtx", *text]
+    estimate = report.facts()["estimates"]["int8"]["tensorrt-rtx"]
+    assert (estimate["fits"], estimate["text_encoder"]) == (True, text[1])
+    assert estimate["make"] == command
+    at = report.lines().index(f"  {shlex.join(command)}")
+    estimated, reason, judged = report.lines()[at - 3 : at]
+    took = f"{estimate['ram_mb'] / 1024:.1f} GB"
+    assert estimated.endswith("fits: --backend tensorrt-rtx")
+    assert f"{took} of {ram}.0 GB of memory" in estimated
+    assert reason.startswith(
+        f"  the text encoder on the CPU takes {took} of memory with weights in"
+    )
+    assert gate in judged
+    assert shlex.join(command) in report.refusal()
 
 
 def test_a_bundle_that_wants_an_image_is_planned_with_one(

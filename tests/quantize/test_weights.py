@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutoscope.quantize.weights import BLOCK, in_blocks
+from mutoscope.engine.weight_formats import BLOCK
+from mutoscope.quantize.weights import in_blocks
 
 
 def matrix(*shape: int) -> Any:

@@ -29,14 +29,19 @@ def graph(weights: float, working: float, products: float = 0.0) -> Needs:
     return Needs(0, cpu, gpu, 0, Weights(elements, 2 * elements, LARGE))
 
 
-def told(text: float = 2, denoiser: float = 8, working: float = 1, vae: float = 3) -> Tell:
-    """GB of weights, and what a prediction and a whole frame of 512x512 take beside them."""
+def told(
+    text: float = 2, denoiser: float = 8, working: float = 1, vae: float = 3, share: float = 0.5
+) -> Tell:
+    """GB of weights, and what a prediction and a whole frame of 512x512 take beside them.
+
+    Of the text encoder a share are products.
+    """
 
     def tell(name: str, axes: Mapping[str, int], runs: int) -> Needs:
         area = axes["latent_height"] * axes["latent_width"] / 64**2
         volume = area * axes["latent_frames"] / 21
         if name == "text_encoder":
-            return graph(text, 0, text / 2)
+            return graph(text, 0, text * share)
         if name == "denoiser":
             return graph(denoiser, working * volume * axes["batch"], denoiser)
         return graph(0, vae * area if name.endswith("next") else 0)
@@ -226,6 +231,49 @@ def test_quantized_for_a_gpu_the_text_encoder_on_the_cpu_is_as_it_was(
     assert gpu.options["text_backend"] == ONNXRUNTIME
     assert gpu.ram == found.placements[TENSORRT].ram
     assert cpu.ram < found.placements[ONNXRUNTIME].ram
+
+
+@pytest.mark.parametrize(
+    ("ram", "share", "options", "text"),
+    [
+        (64, 0.8, {"text_backend": ONNXRUNTIME}, []),
+        (16, 0.8, {}, ["int8"]),
+        (8, 0.8, {}, ["int4"]),
+        (12, 0.5, {"weight_budget": 7680 * MB}, []),  # an embedding that int8 leaves in fp32
+    ],
+)
+def test_a_text_encoder_too_large_for_the_card_and_in_fp32_for_the_memory(
+    bundle_manifest: Manifest, ram: float, share: float, options: dict[str, Any], text: list[str]
+) -> None:
+    """The gate lets int8 pass; int4 comes after what loses nothing. 11 GB in fp16, as UMT5-XXL."""
+    clip = told(text=11, share=share)
+    found = plan(bundle_manifest, clip, Machine(int(ram * GB), 8 * GB))
+    estimate, _ = found.estimates["int8"]
+    assert estimate.fits
+    assert estimate.options == {"sequential_guidance": True, **options}
+    assert [measure.value for measure in estimate.quantized] == text
+    assert estimate.beyond_gate == (text == ["int4"])
+    if text:
+        bytes_less = 4 - {"int8": 1.125, "int4": 0.625}[text[0]]
+        frames = 4 * 4 * 512 * 512 * 12
+        weights = 22 - 11 * share / 2 * bytes_less
+        assert estimate.ram == pytest.approx(108 * MB + frames + weights * GB, abs=2)
+
+
+def test_what_is_predicted_of_the_bundle_as_it_is_has_no_fewer_bits(
+    bundle_manifest: Manifest,
+) -> None:
+    found = plan(bundle_manifest, told(text=11, share=0.8), Machine(8 * GB, 8 * GB))
+    assert found.chosen is None
+    assert [placed.quantized for placed in found.placements.values()] == [[], []]
+    assert found.remedies().precision == "int8"
+
+
+def test_on_the_cpu_int4_where_int8_is_too_much(bundle_manifest: Manifest) -> None:
+    clip = told(text=11, denoiser=2, working=0, vae=0, share=0.8)
+    for ram, text in ((12, "int8"), (8, "int4")):
+        (estimate,) = plan(bundle_manifest, clip, Machine(ram * GB)).estimates["int4"]
+        assert (estimate.fits, [each.value for each in estimate.quantized]) == (True, [text])
 
 
 def test_a_bundle_quantized_for_the_cpu_is_for_no_gpu(bundle_manifest: Manifest) -> None:
