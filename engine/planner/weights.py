@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from .graph import BFLOAT16, BYTES, FLOAT, FLOAT16, Node, OnnxGraph, Value
 
-FLOATS = {FLOAT, FLOAT16, BFLOAT16}
+HALVES = {FLOAT16, BFLOAT16}
+FLOATS = {FLOAT, *HALVES}
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,14 @@ class Weights:
             quantization stores in fewer bits.
         product_bytes: what they take in their own precision.
         largest: bytes of the largest weight, in its own precision.
+        widened: bytes of the largest one that is stored in half precision. A CPU computes in fp32:
+            while the graph is opened, the pages of its file lie beside what becomes of it.
     """
 
     products: int = 0
     product_bytes: int = 0
     largest: int = 0
+    widened: int = 0
 
 
 def held(graph: OnnxGraph, decoded: Collection[int] = ()) -> tuple[list[Node], set[str]]:
@@ -61,8 +65,10 @@ def count(graph: OnnxGraph, values: Mapping[str, Value]) -> Weights:
         for name in matrices & names
         if values[name].code in FLOATS and len(values[name].shape) == 2
     ]
+    halves = [value for value in graph.initializers.values() if value.code in HALVES]
     return Weights(
         products=sum(values[name].elements for name in products),
         product_bytes=math.ceil(sum(sizes[name] for name in products)),
         largest=math.ceil(max((sizes[name] for name in names), default=0)),
+        widened=2 * max((value.elements for value in halves), default=0),
     )

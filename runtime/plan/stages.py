@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...engine.manifest import DECODERS, DENOISERS, TEXT_ENCODER, Manifest
-from ...engine.planner import Needs, in_precision
+from ...engine.planner import Needs, Peak, Weights, in_precision
 from ..conditioning import graphs_for_image
 from ..guidance import fits_batched
 from ..request import Settings, latent_shape
@@ -80,14 +79,14 @@ class Stages:
         _, _, _, height, width = self.settings.latent_shape
         size = {"latent_height": min(height, inside), "latent_width": min(width, inside)}
         axes = size if tile else {}
-        begun = {first: self._needs(first, 1, axes)}
+        begun = self._needs(first, 1, axes)
         if not self._further:
-            return [begun]
-        # the first one's results, the caches, are what the next one begins with
-        return [
-            {**begun, following: self._needs(following, 1, axes)},
-            {**(begun if tile else {}), following: self._needs(following, self._further, axes)},
-        ]
+            return [{first: begun}]
+        last = {following: self._needs(following, self._further, axes)}
+        if tile:  # they take turns
+            return [{first: begun, **last}]
+        taken = {first: _closed(begun), following: self._needs(following, 1, axes)}
+        return [{first: begun}, taken, last]
 
     def batched(self, memory: int) -> bool:
         """Whether both predictions of a step go through at once, where there is that memory."""
@@ -100,7 +99,10 @@ class Stages:
 
     def ram(self, opened: Opened, tile: int = 0) -> int:
         """Bytes of a process with these graphs open in ONNX Runtime on the CPU."""
-        engines = sum(n.cpu.weights + n.cpu.arena + NODE * n.nodes for n in opened.values())
+        engines = sum(
+            n.cpu.weights + max(n.cpu.arena, n.weights.widened) + NODE * n.nodes
+            for n in opened.values()
+        )
         engines += self.loras if opened.keys() & set(DENOISERS) else 0
         frames = min(self.settings.frames, 4)
         return PROCESS + engines + PICTURES * frames * self._picture + self._canvas(tile)
@@ -113,10 +115,10 @@ class Stages:
     def resized(self, width: int, height: int, frames: int) -> Stages:
         """The same for a clip of another size."""
         shape = latent_shape(self.manifest, width, height, frames)
-        settings = dataclasses.replace(
+        settings = replace(
             self.settings, width=width, height=height, frames=frames, latent_shape=shape
         )
-        return dataclasses.replace(self, settings=settings)
+        return replace(self, settings=settings)
 
     @property
     def _further(self) -> int:
@@ -144,3 +146,13 @@ class Stages:
             "latent_width": width,
         }
         return self.tell(name, {**axes, **(other or {})}, min(runs, ENOUGH_RUNS))
+
+
+def _closed(needs: Needs) -> Needs:
+    """What is left of an engine while the next one takes its results.
+
+    On a GPU they count as the next one's inputs. ONNX Runtime's arena lies there as it was until
+    the last of them is gone.
+    """
+    cpu = replace(needs.cpu, weights=0)
+    return Needs(nodes=0, cpu=cpu, gpu=Peak(), inputs=0, weights=Weights())

@@ -115,7 +115,7 @@ def _text_on_cpu(stages: Stages, precision: str | None) -> Way:
     whole = _ram(stages, stages.text())
     reason = (
         f"the text encoder on the CPU takes {shown(ram)} of memory with weights in {precision}, "
-        f"{shown(whole)} as it is, while `quantize` compares them too"
+        f"{shown(whole)} as it is"
     )
     return Way(0, ram, quantized=Measure("text_encoder", precision, reason))
 

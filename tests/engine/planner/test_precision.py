@@ -34,6 +34,8 @@ def test_products_are_counted(embedded: Bundle, name: str) -> None:
     weights = told(embedded, name).weights
     assert weights.products == linear > 0
     assert weights.product_bytes == 4 * linear  # of an fp32 bundle
+    stored = [math.prod(tensor.dims) for tensor in tensors if tensor.data_type == 10]  # fp16
+    assert weights.widened == 2 * max(stored)
     assert weights.largest == 4 * max(math.prod(shape) for shape in shapes.values())
 
 

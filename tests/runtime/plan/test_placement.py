@@ -164,10 +164,35 @@ def test_frames_wait_on_the_gpu_for_their_tiles(bundle_manifest: Manifest) -> No
     assert clip.vram(opened, 256) == clip.vram(opened) + 81 * 512 * 512 * 3 * 4
 
 
+def test_of_the_first_decoder_no_more_than_its_results_is_left_for_the_next(
+    bundle_manifest: Manifest,
+) -> None:
+    """Its arena keeps them on the CPU; in tiles both stay open. `graph` doubles all on a CPU."""
+
+    def tell(name: str, axes: Mapping[str, int], runs: int) -> Needs:
+        return graph(1, 2) if name == "vae_decoder_first" else graph(3, 4 + runs)
+
+    clip = stages(bundle_manifest, tell)
+    around = clip.ram({})
+    assert [clip.ram(each) - around for each in clip.decoder(0)] == [6 * GB, 20 * GB, 22 * GB]
+    assert [clip.vram(each) for each in clip.decoder(0)] == [3 * GB, 8 * GB, 11 * GB]
+    assert [clip.ram(each) - around for each in clip.decoder(256)] == [28 * GB]
+    assert [clip.vram(each) for each in clip.decoder(256)] == [14 * GB]
+
+
 def test_without_guidance_there_is_nothing_to_part(bundle_manifest: Manifest) -> None:
     clip = stages(bundle_manifest, told(), guidance_scale=1)
     assert placed(clip, 9).options == {}
     assert list(placed(clip, 8).options) == ["weight_budget"]
+
+
+def test_while_an_engine_opens_its_largest_half_is_there_twice(bundle_manifest: Manifest) -> None:
+    """UMT5's embedding outweighs what the encoder works in."""
+    clip = stages(bundle_manifest, told())
+    for working, taken in ((2, 5), (4, 6)):
+        needs = graph(1, working / 2)
+        needs = replace(needs, weights=replace(needs.weights, widened=3 * GB))
+        assert clip.ram({"text_encoder": needs}) - clip.ram({}) == taken * GB
 
 
 def test_on_the_cpu(bundle_manifest: Manifest) -> None:
