@@ -28,6 +28,7 @@ from mutoscope.engine.manifest import (
 from quiet import turn
 
 CHANNELS = 4
+GPU, NEEDS_GPU = Path(__file__).with_name("gpu"), "needs an NVIDIA GPU: pytest --gpu"
 WORDS = ["<pad>", "</s>", "<unk>", "a", "red", "blue", "circle", "square", "moves", "up"]
 
 
@@ -224,8 +225,18 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    needs_gpu = collection_path == Path(__file__).with_name("gpu")
-    return True if needs_gpu and not config.getoption("--gpu") else None
+    if collection_path != GPU or config.getoption("--gpu"):
+        return None
+    paths = (config.invocation_params.dir / arg.partition("::")[0] for arg in config.args)
+    return None if any(GPU in (path, *path.parents) for path in paths) else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Those that were named come here without the option."""
+    if not config.getoption("--gpu"):
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=NEEDS_GPU))
 
 
 @pytest.hookimpl(trylast=True)
