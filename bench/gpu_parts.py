@@ -112,7 +112,7 @@ def diffusers_clip(setting: Setting) -> Figures:
 
 def embedded(setting: Setting, *, backend: str, int8_attention: bool = False) -> Figures:
     """The embedded model's denoiser: one prediction at a time, and two; beside the CPU's."""
-    needs_backend(backend, int8_attention=int8_attention)
+    needs_backend(backend)
     from .gpu_loop import embedded_bundle, request
 
     size = LatentSize(*request(small=setting.small)["latents"].shape[2:])

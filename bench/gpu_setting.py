@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..engine.backends.tensorrt.package import PACKAGES
-from ..engine.backends.tensorrt.parser_library import find_library
 from ..errors import UserError
 from ..kernels.devices import open_device
 from .gpu_engines import GPU_BACKENDS, found
@@ -103,17 +101,12 @@ def needs_device() -> None:
         raise SkippedError(str(error)) from None
 
 
-def needs_backend(backend: str, *, int8_attention: bool = False) -> None:
+def needs_backend(backend: str) -> None:
     """See that a backend can run here.
 
     Raises:
         SkippedError: it cannot, and why.
     """
-    if int8_attention and backend in PACKAGES:
-        try:
-            find_library()  # before anything imports the package
-        except UserError as error:
-            raise SkippedError(str(error)) from None
     if backend in GPU_BACKENDS:
         what = found(backend)
         if not what["runs"]:

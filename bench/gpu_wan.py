@@ -161,7 +161,7 @@ def _case(
     Raises:
         SkippedError: it cannot, or there is no bundle.
     """
-    needs_backend(backend, int8_attention=int8_attention)
+    needs_backend(backend)
     if not setting.bundle.exists():
         raise SkippedError("the part export has left no bundle")
     if backend not in GPU_BACKENDS and not setting.small:

@@ -14,7 +14,6 @@ from ..engine.backends.tensorrt.build import FLAGS
 from ..engine.backends.tensorrt.engines import build_engine, can_build, describe
 from ..engine.backends.tensorrt.int8_attention import FLAG
 from ..engine.backends.tensorrt.package import PACKAGES, Package
-from ..engine.backends.tensorrt.parser_library import find_library
 from ..engine.manifest import Manifest
 from ..engine.memory import free_memory
 from ..engine.planner import build_memory, weights_of
@@ -86,8 +85,6 @@ def command(
 ) -> None:
     """Build engines of BUNDLE, a folder that `mutoscope export` wrote."""
     package, options = PACKAGES[backend], EngineOptions(threads)
-    if int8_attention and package.ahead_of_time:
-        find_library()
     opened = Bundle.open(bundle)
     names = split(graphs) or [name for name in opened.manifest.graphs if can_build(opened, name)]
     sizes = _sizes(opened.manifest, split(profile))
@@ -149,12 +146,12 @@ def _line(engine: Engine) -> str:
 
 
 def _foretell_memory(bundle: Bundle, graph: str) -> None:
-    """Say that memory may not suffice: the system would end the build without a word."""
+    """Say that memory may not suffice, before the time is spent."""
     wanted, free = build_memory(weights_of(bundle, graph)), free_memory()
     if free is not None and wanted > free:
         click.echo(
             f"{graph}: to build it takes roughly {shown(wanted)} of memory, {shown(free)} are "
-            "free; if the system ends it, build on a larger machine, or choose other --graphs",
+            "free; if that ends it, build on a larger machine, or choose other --graphs",
             err=True,
         )
 

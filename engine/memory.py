@@ -9,7 +9,6 @@ from pathlib import Path
 
 PROCESS = Path("/proc/self")
 MACHINE = Path("/proc/meminfo")
-RESET_PEAK = "5"
 
 
 def peak_memory_mb() -> float:
@@ -26,19 +25,18 @@ def peak_memory_mb() -> float:
 
 
 def free_memory() -> int | None:
-    """Bytes that the machine can still give; `None` where it does not say (not Linux)."""
-    try:
+    """Bytes that a new process can have; `None` where nothing says so.
+
+    That is what is free in the machine (Linux says), and no more than limits of a process allow
+    (`ulimit -d`, `ulimit -v`).
+    """
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS))
+    known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    with contextlib.suppress(OSError, StopIteration):
         lines = MACHINE.read_text().splitlines()
         free = next(line for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None
-    return 1024 * int(free.split()[1])
-
-
-def reset_peak_memory() -> None:
-    """Count the peak from what is held now, where the system can (Linux: proc(5), clear_refs)."""
-    with contextlib.suppress(OSError):
-        (PROCESS / "clear_refs").write_text(RESET_PEAK)
+        known.append(1024 * int(free.split()[1]))
+    return min(known, default=None)
 
 
 def return_free_memory() -> None:

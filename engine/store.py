@@ -24,9 +24,8 @@ import msgspec
 
 from ..cache import cache_folder
 from ..errors import UserError
-from .folders import PARTIAL, whole_folder
+from .folders import PARTIAL, whole_folder, write_whole
 from .manifest import FileSpec
-from .memory import peak_memory_mb, reset_peak_memory
 from .signing import own_key, sign, signed
 from .spec import EngineRecord, EngineSpec
 
@@ -53,6 +52,7 @@ class Built:
         layers: how many, by the precision of their outputs.
         weights_mb: of the weights on the device.
         activations_mb: of the working memory on the device.
+        peak_memory_mb: that the building process held, in MB (2^20 bytes).
     """
 
     plan: bytes | memoryview
@@ -60,6 +60,7 @@ class Built:
     layers: dict[str, int]
     weights_mb: float
     activations_mb: float
+    peak_memory_mb: float
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ class EngineStore:
             with self._locked(name.rsplit(".", 2)[0]):
                 freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 shutil.rmtree(path, ignore_errors=True)
-        for path in (self.folder / CACHES).glob(f"*{ASIDE}"):
+        for path in (self.folder / CACHES).glob("*"):
+            if path.suffix not in (ASIDE, PARTIAL):
+                continue
             freed += path.stat().st_size
             path.unlink()
         return freed
@@ -154,16 +157,13 @@ class EngineStore:
         folder = self.folder / CACHES
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=PARTIAL, delete=False) as part:
-                part.write(sign(self._key(), data).encode() + data)
-            Path(part.name).replace(folder / name)
+            write_whole(folder / name, sign(self._key(), data).encode() + data, sync=False)
         except OSError as error:
             log.info("cache %s not kept: %s", name, error)
 
     def _build(
         self, target: Path, spec: EngineSpec, bundle: str, build: Callable[[], Built]
     ) -> Engine:
-        reset_peak_memory()
         began = time.perf_counter()
         built = build()
         seconds = time.perf_counter() - began
@@ -173,7 +173,7 @@ class EngineStore:
                 bundle=bundle,
                 made=datetime.now(UTC).isoformat(),
                 seconds=round(seconds, 3),
-                peak_memory_mb=round(peak_memory_mb(), 1),
+                peak_memory_mb=built.peak_memory_mb,
                 layers=built.layers,
                 weights_mb=built.weights_mb,
                 activations_mb=built.activations_mb,

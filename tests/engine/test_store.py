@@ -49,7 +49,7 @@ def build() -> Callable[[], Built]:
 
     def build() -> Built:
         build.calls += 1  # type: ignore[attr-defined]
-        return Built(PLAN, "Name: a\n", {"fp16": 1}, 1.0, 2.0)
+        return Built(PLAN, "Name: a\n", {"fp16": 1}, 1.0, 2.0, 3.0)
 
     build.calls = 0  # type: ignore[attr-defined]
     return build
@@ -224,7 +224,7 @@ from mutoscope.engine.store import Built, EngineStore
 def build():
     print("built", flush=True)
     time.sleep(0.5)
-    return Built(b"plan", "", {}, 0.0, 0.0)
+    return Built(b"plan", "", {}, 0.0, 0.0, 0.0)
 
 spec = msgspec.json.decode(sys.argv[2], type=EngineSpec)
 EngineStore(Path(sys.argv[1])).get(spec, "mini", build)
@@ -256,12 +256,14 @@ def test_prune_keeps_what_it_is_told_to(store: EngineStore, build: Any) -> None:
         (store.folder / name).mkdir()
         (store.folder / name / "engine.plan").write_bytes(b"12345")
     store.save_cache("a.runtime", b"cache")
+    (store.folder / ".caches" / ".a.runtime.7.partial").write_bytes(b"ca")
     freed = store.prune(lambda s: s.version == "1.7")
     assert freed > len(PLAN) + 10
     assert not old.path.exists()
     assert store.engines() == [kept]
     assert list(store.folder.glob(".denoiser*")) == []
     assert store.load_cache("a.runtime") == b"cache"
+    assert [path.name for path in (store.folder / ".caches").iterdir()] == ["a.runtime"]
 
 
 def test_a_cache_that_was_changed_is_set_aside(
@@ -282,6 +284,23 @@ def test_a_cache_that_was_changed_is_set_aside(
     assert list(kept.parent.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full: Linux")
+def test_a_cache_that_a_full_disk_does_not_take_leaves_nothing(
+    store: EngineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.open
+
+    def full(path: Path, mode: str) -> Any:
+        if path.suffix == ".partial":
+            path.touch()
+            path = Path("/dev/full")
+        return plain(path, mode)
+
+    monkeypatch.setattr(Path, "open", full)
+    store.save_cache("a.runtime", b"cache")
+    assert list((store.folder / ".caches").iterdir()) == []
+
+
 def test_a_record_from_outside_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(b"[" * (2 << 20))
     with pytest.raises(UserError, match="is not an engine's"):
@@ -294,4 +313,5 @@ def test_records_are_read_as_they_were_written(store: EngineStore, build: Any) -
     assert record == engine.record
     assert record.spec == spec()
     assert (record.layers, record.weights_mb, record.activations_mb) == ({"fp16": 1}, 1.0, 2.0)
+    assert record.peak_memory_mb == 3.0
     assert msgspec.structs.replace(record, hmac="") != record

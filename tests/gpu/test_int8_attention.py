@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +37,6 @@ def stream(backend: str) -> Stream:
     opened = open_stream(backend)
     assert opened is not None
     return opened
-
-
-@pytest.fixture(autouse=True)
-def _engine(backend: str, stream: Stream) -> None:
-    """TensorRT-RTX's that has the plugin, of a process that has not opened its parser before."""
-    if backend != "tensorrt-rtx":
-        return
-    command = [sys.executable, "-P", "-m", "mutoscope", "build", str(EMBEDDED)]
-    command += ["--graphs", "denoiser", "--arch", stream.device.arch, "--int8-attention"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,10 @@ def test_free_memory_is_part_of_the_machine_s(tmp_path: Path, monkeypatch: Any) 
     assert 10 << 20 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     monkeypatch.setattr(memory, "MACHINE", tmp_path / "none")
     assert memory.free_memory() is None
+
+
+def test_no_process_has_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    limits = {resource.RLIMIT_DATA: (1 << 20, 1 << 30), resource.RLIMIT_AS: unlimited}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    assert memory.free_memory() == 1 << 20

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ....errors import BundleError, MutoscopeError, UserError
 from ...manifest import GraphSpec
+from ...memory import peak_memory_mb
 from ...session import axis_length
 from ...spec import EngineSpec
 from ...store import Built, EngineStore
@@ -52,14 +51,14 @@ def build(
     report: Report,
     store: EngineStore,
 ) -> Built:
-    """Build one engine. It happens in a thread of its own, so that Ctrl-C is heard at once.
+    """Build one engine, here and now: `apart.build_apart` does so in a process of its own.
 
     Args:
         spec: of the engine.
         graph: its interface.
         path: of the ONNX graph; its weights lie beside it.
         threads: CPU threads for the build; `None` leaves it to TensorRT.
-        report: told of the progress, from that thread.
+        report: told of the progress, from TensorRT's threads.
         store: that keeps what is timed on the GPU.
 
     Raises:
@@ -106,6 +105,7 @@ def build(
         layers=layers(log.listing),
         weights_mb=memory.get("Weights", 0.0),
         activations_mb=memory.get("Activation", 0.0),
+        peak_memory_mb=round(peak_memory_mb(), 1),
     )
 
 
@@ -128,12 +128,17 @@ def layers(listing: str) -> dict[str, int]:
     return dict(sorted(Counter(PRECISIONS.get(name, name) for name in names).items()))
 
 
+def out_of_memory(spec: EngineSpec, reason: str) -> MutoscopeError:
+    """What to raise where memory did not suffice, and the build could say so."""
+    return MutoscopeError(
+        f"{spec.graph}: out of memory: {spec.backend} needs more to build it than this machine "
+        f"gives; build it on a larger one ({reason})"
+    )
+
+
 def _failure(spec: EngineSpec, reason: str) -> MutoscopeError:
     if any(words in reason for words in SHORT_OF_MEMORY):
-        return MutoscopeError(
-            f"{spec.graph}: out of memory: {spec.backend} needs more to build it than this machine "
-            f"gives; build it on a larger one ({reason})"
-        )
+        return out_of_memory(spec, reason)
     without_gpu = [flag for flag in spec.flags if flag in NEED_GPU]
     if without_gpu:
         return UserError(
@@ -160,20 +165,12 @@ def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
 
 
 def _compile(trt: Any, builder: Any, network: Any, config: Any, report: Report) -> Any:
-    stop = threading.Event()
-    monitor = _monitor(trt, report, stop)
+    monitor = _monitor(trt, report)
     config.progress_monitor = monitor
-    worker = ThreadPoolExecutor(1, thread_name_prefix="build")
-    try:
-        return worker.submit(builder.build_serialized_network, network, config).result()
-    except BaseException:
-        stop.set()
-        raise
-    finally:
-        worker.shutdown(wait=False)
+    return builder.build_serialized_network(network, config)
 
 
-def _monitor(trt: Any, report: Report, stop: threading.Event) -> Any:
+def _monitor(trt: Any, report: Report) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -188,7 +185,7 @@ def _monitor(trt: Any, report: Report, stop: threading.Event) -> Any:
             if phase == self.outermost:
                 self.done = step + 1
                 report(phase, self.done, self.steps)
-            return not stop.is_set()
+            return True
 
         def phase_finish(self, phase: str) -> None:
             pass

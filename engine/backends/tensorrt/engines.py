@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....errors import UserError
+from ....errors import MutoscopeError, UserError
 from ....kernels.device import Device
 from ...bundle import Bundle
 from ...int8_attention import takes_part
+from ...memory import free_memory
 from ...profiles import LatentSize, profile
 from ...spec import RECIPE, EngineSpec, source_hash, system_name
 from ...store import Built, Engine, EngineStore
-from .build import REFIT, Report, build
+from .apart import DeadError, build_apart
+from .build import REFIT, Report
 from .int8_attention import FLAG
 from .package import PACKAGES, Package
 
@@ -95,13 +97,39 @@ def _check_float8(bundle: Bundle, name: str, targets: Sequence[str]) -> None:
 def build_engine(
     store: EngineStore, bundle: Bundle, spec: EngineSpec, threads: int | None, report: Report
 ) -> Engine:
-    """The engine of that description, from the store or built."""
+    """The engine of that description, from the store or built.
+
+    Raises:
+        MutoscopeError: it cannot be built, or the process that built it was ended.
+    """
     graph = bundle.graph(spec.graph)
 
     def build_it() -> Built:
-        return build(spec, graph, bundle.file(graph.file), threads, report, store)
+        try:
+            return build_apart(spec, graph, bundle.file(graph.file), threads, report, store)
+        except DeadError as death:
+            raise MutoscopeError(
+                f"{spec.graph}: its build was {death}{_memory(bundle, spec.graph)}"
+            ) from None
 
     return store.get(spec, bundle.manifest.name, build_it)
+
+
+def _memory(bundle: Bundle, name: str) -> str:
+    """What a build takes beside what there is, where both are known, and what to do."""
+    from ...planner import build_memory, weights_of
+
+    free = free_memory()
+    try:
+        wanted = build_memory(weights_of(bundle, name))
+    except MutoscopeError:
+        return ""
+    if free is None:
+        return ""
+    return (
+        f"; it takes roughly {wanted >> 20} MB of memory, {free >> 20} MB can be had: where that "
+        "is why, build on a larger machine"
+    )
 
 
 def serves(spec: EngineSpec, wanted: EngineSpec, axes: dict[str, int]) -> bool:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import resource
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +21,12 @@ from mutoscope.cli import build as commands
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt import build as builds
 from mutoscope.engine.backends.tensorrt.build import layers
-from mutoscope.engine.backends.tensorrt.engines import describe
+from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.graph import parsable
 from mutoscope.engine.backends.tensorrt.package import PACKAGES
 from mutoscope.engine.profiles import LatentSize
-from mutoscope.errors import BundleError, MissingExtraError
+from mutoscope.engine.store import EngineStore
+from mutoscope.errors import BundleError, MissingExtraError, MutoscopeError
 
 EXTRA = "building engines needs the rtx extra: pip install -e '.[rtx]'"
 pytest.importorskip("tensorrt_rtx", reason=EXTRA)
@@ -119,6 +124,54 @@ def test_a_build_that_memory_did_not_suffice_for_says_so(reason: str) -> None:
     spec = describe(package, Bundle.open(EMBEDDED), "denoiser", sizes, ["sm_86"])
     assert str(builds._failure(spec, reason)).startswith("denoiser: out of memory: tensorrt-rtx ")
     assert "out of memory" not in str(builds._failure(spec, "Error Code 4: API Usage Error"))
+
+
+CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children")
+
+
+@pytest.mark.skipif(not CHILDREN.exists(), reason="only Linux lists the children of a process")
+def test_a_build_that_is_killed_leaves_the_others_and_can_be_made_again(run: Run) -> None:
+    bundle, store = Bundle.open(EMBEDDED), EngineStore()
+    build(run, EMBEDDED, "text_encoder")
+    (kept,) = store.engines()
+    sizes = [LatentSize(2, 4, 6)]
+    spec = describe(PACKAGES["tensorrt-rtx"], bundle, "vae_decoder_first", sizes, ["sm_86"])
+    told: list[tuple[str, int, int]] = []
+
+    def kill(phase: str, done: int, steps: int) -> None:
+        (child,) = CHILDREN.read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+
+    with pytest.raises(MutoscopeError, match="^vae_decoder_first: its build was ended by SIGKILL;"):
+        build_engine(store, bundle, spec, None, kill)
+    left = {path.name for path in store.folder.iterdir()}
+    assert left == {".key", ".locks", kept.path.name}
+    assert store.engines() == [kept]
+    built = build_engine(store, bundle, spec, None, lambda *report: told.append(report))
+    assert store.engines() == [built, kept]
+    assert len(told) > 10
+    counts = [done for _, done, _ in told]
+    assert counts == sorted(counts)
+    assert told[-1][1] == told[-1][2] - 1 > 0  # as the last step ends TensorRT is silent
+
+
+def test_a_limit_of_memory_ends_in_one_line(tmp_path: Path) -> None:
+    """TensorRT-RTX says so, or crashes; which, differs from run to run."""
+    command = [sys.executable, "-m", "mutoscope", "build", EMBEDDED, "--arch", "sm_86"]
+    limits = (250 << 20, 250 << 20)
+    done = subprocess.run(
+        [*command, "--graphs", "denoiser", "-o", tmp_path],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, limits),
+    )
+    foretold, error = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert re.match(
+        r"denoiser: to build it takes roughly \d+\.\d MB of memory, 250\.0 MB", foretold
+    )
+    assert re.match("mutoscope: error: denoiser: (out of memory: |its build was ended by )", error)
+    assert {path.name for path in tmp_path.iterdir()} == {".locks"}
 
 
 @pytest.mark.parametrize(("free", "told"), [(300 << 20, True), (8 << 30, False), (None, False)])

@@ -12,6 +12,7 @@ from typing import Any
 import mutoscope
 import numpy as np
 import pytest
+from engine_checks import check_budgets, check_refit
 from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine import Bundle, EngineStore
 from mutoscope.engine.backends.tensorrt.engines import describe
@@ -39,7 +40,7 @@ def pipe(recorder: Any, onnx_model: Callable[[Bundle, str], Any]) -> Iterator[Pi
     recorder.model = models.__getitem__
     for name in models:
         spec = describe(TENSORRT_RTX, bundle, name, SIZES, ["sm_89"])
-        built = Built(name.encode(), "", {}, 0.0, 0.0)
+        built = Built(name.encode(), "", {}, 0.0, 0.0, 0.0)
         EngineStore().get(spec, "mini", lambda built=built: built)
     with mutoscope.load(preset="full", backend="tensorrt-rtx") as opened:
         yield opened
@@ -149,29 +150,27 @@ def test_loras_refit_the_engine(pipe: Pipeline, recorder: Any) -> None:
     """What lies in fp16 stays so: the clip is near, not the same."""
     bundle = Bundle.open(EMBEDDED)
     spec = describe(TENSORRT_RTX, bundle, "denoiser", SIZES, ["sm_89"], ["refit"])
-    EngineStore().get(spec, "mini", lambda: Built(b"denoiser", "", {}, 0.0, 0.0))
-    plain = pipe(PROMPT, **OPTIONS).frames
-    loras = {"outlines": 1.0}
-    with (
-        mutoscope.load(preset="full", backend="tensorrt-rtx", loras=loras) as changed,
-        mutoscope.load(preset="full", loras=loras) as wanted,
-    ):
-        recorder.calls.clear()
-        clip = changed(PROMPT, **OPTIONS)
-        assert [call for call in recorder.calls if call.startswith("refit")] == [
-            f"refit {8 * bundle.manifest.denoiser.layers}"
-        ]
-        near = similarity(clip.frames, wanted(PROMPT, **OPTIONS).frames)
-        changed.set_loras({})
-        np.testing.assert_array_equal(changed(PROMPT, **OPTIONS).frames, plain)
-    assert similarity(plain, clip.frames).psnr + 20 < near.psnr
+    EngineStore().get(spec, "mini", lambda: Built(b"denoiser", "", {}, 0.0, 0.0, 0.0))
+    recorder.calls.clear()
+    plain = check_refit("tensorrt-rtx", OPTIONS, floor_db=45, apart_db=20)
+    assert [call for call in recorder.calls if call.startswith("refit")] == [
+        f"refit {8 * bundle.manifest.denoiser.layers}"
+    ]
+    np.testing.assert_array_equal(plain, pipe(PROMPT, **OPTIONS).frames)
+
+
+def test_weights_are_streamed_within_a_budget(pipe: Pipeline, recorder: Any) -> None:
+    bundle = Bundle.open(EMBEDDED)
+    spec = describe(TENSORRT_RTX, bundle, "denoiser", SIZES, ["sm_89"], ["weight-streaming"])
+    EngineStore().get(spec, "mini", lambda: Built(b"denoiser", "", {}, 0.0, 0.0, 0.0))
+    check_budgets("tensorrt-rtx", recorder.stream, SIZES[0], most_error=0)
 
 
 def test_a_weight_that_is_not_taken(pipe: Pipeline, recorder: Any) -> None:
     spec = describe(
         TENSORRT_RTX, Bundle.open(EMBEDDED), "denoiser", SIZES, ["sm_89"], ["refit"]
     )  # fmt: skip
-    EngineStore().get(spec, "mini", lambda: Built(b"denoiser", "", {}, 0.0, 0.0))
+    EngineStore().get(spec, "mini", lambda: Built(b"denoiser", "", {}, 0.0, 0.0, 0.0))
     recorder.takes_weights = False
     with (
         mutoscope.load(preset="fast", backend="tensorrt-rtx") as changed,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cpu_device import CpuArray
+from engine_checks import check_anothers_engine
 from mutoscope.engine import Bundle, EngineOptions, Sessions, open_graph
 from mutoscope.engine.backends import tensorrt
 from mutoscope.engine.backends.tensorrt import session as sessions
@@ -31,7 +33,7 @@ def feed(size: LatentSize, dtype: type = np.float32) -> Any:
 def keep_engine(bundle: Bundle, size: LatentSize, targets: Any = ("sm_89",), **more: Any) -> Engine:
     spec = describe(TENSORRT_RTX, bundle, "denoiser", [size], targets, **more)
     plan = f"for {size.width}".encode()
-    return EngineStore().get(spec, "null", lambda: Built(plan, "", {}, 0.0, 0.0))
+    return EngineStore().get(spec, "null", lambda: Built(plan, "", {}, 0.0, 0.0, 0.0))
 
 
 def open_denoiser(bundle: Bundle) -> Any:
@@ -139,7 +141,7 @@ def test_an_engine_that_cannot_serve_is_built_anew(
 
     def build(store: EngineStore, _bundle: Bundle, spec: Any, *_: Any) -> Engine:
         built.append(spec)
-        return store.get(spec, "null", lambda: Built(b"anew", "", {}, 0.0, 0.0))
+        return store.get(spec, "null", lambda: Built(b"anew", "", {}, 0.0, 0.0, 0.0))
 
     monkeypatch.setattr(sessions, "build_engine", build)
     with caplog.at_level(logging.INFO, "mutoscope"), open_denoiser(bundle) as session:
@@ -148,6 +150,26 @@ def test_an_engine_that_cannot_serve_is_built_anew(
     assert "deserialize anew" in recorder.calls
     (spec,) = built
     assert (spec.targets, spec.flags, spec.gpu) == (("sm_89",), (), None)
+
+
+def test_another_store_s_engine_is_set_aside(
+    one_graph: Callable[..., Bundle],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bundle = one_graph()
+    spec = describe(TENSORRT_RTX, bundle, "denoiser", [SMALL], ["sm_89"])
+
+    def make(store: EngineStore, *_: Any) -> Engine:
+        return store.get(spec, "null", lambda: Built(b"anew", "", {}, 0.0, 0.0, 0.0))
+
+    def run() -> None:
+        with open_denoiser(bundle) as session:
+            session.run({"x": feed(SMALL)})
+
+    monkeypatch.setattr(sessions, "build_engine", make)
+    check_anothers_engine(make, run, tmp_path / "theirs", caplog)
 
 
 def test_a_refused_engine_is_told_in_one_line(

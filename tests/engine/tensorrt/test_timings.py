@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from engine_checks import check_timings
 from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt import build as builds
+from mutoscope.engine.backends.tensorrt import engines
 from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import PACKAGES
 from mutoscope.engine.profiles import LatentSize
@@ -77,6 +79,7 @@ def build(
     trt.NetworkDefinitionCreationFlag = enum.IntEnum("Flag", {"STRONGLY_TYPED": 1})
     trt.OnnxParser = lambda *_: SimpleNamespace(parse=lambda model, path: True)
     monkeypatch.setattr(builds, "parsable", lambda *_, **__: b"model")
+    monkeypatch.setattr(engines, "build_apart", builds.build)  # the fakes are in this process
     bundle, device = one_graph(), recorder.stream.device
 
     def build(
@@ -108,6 +111,10 @@ def test_a_build_begins_with_what_was_timed_before(build: Build) -> None:
     (path,) = kept()
     assert path.name.startswith("tensorrt-1.7-sm_89-")
     assert path.read_bytes().endswith(b"xxx")
+
+
+def test_two_builds_as_a_gpu_is_asked_for(build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    check_timings(build, caplog)
 
 
 def test_it_is_of_one_version_and_one_gpu(build: Build, recorder: Any) -> None:
