@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import mutoscope
 import numpy as np
 import pytest
 from mutoscope.engine import Bundle, open_graph
 from mutoscope.engine.backends.tensorrt import engines
+from mutoscope.engine.backends.tensorrt.apart import DeadError, build_apart
 from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.profiles import LatentSize
@@ -88,6 +91,18 @@ def test_an_end_is_one_line_and_leaves_nothing(
     line += r"\d+ MB can be had: where that is why, build on a larger machine"
     assert re.fullmatch(line, str(caught.value))
     assert files(EngineStore().folder) == []
+
+
+def test_a_process_that_ends_before_it_has_its_job(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is more than a pipe holds."""
+    bundle = Bundle.open(EMBEDDED)
+    spec = describe(TENSORRT_RTX, bundle, "denoiser", [LatentSize(2, 4, 4)], ["sm_89"])
+    graph = msgspec.structs.replace(bundle.graph("denoiser"), data=("x" * 60,) * 5000)
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(DeadError, match="^ended by exit code 1$"):
+        build_apart(spec, graph, Path("graph"), None, lambda *_: None, EngineStore())
 
 
 def test_memory_that_is_not_known_is_not_told(
