@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from mutoscope.engine import Bundle
 from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import TENSORRT_RTX
 from mutoscope.engine.manifest import Source, TensorSpec
+from mutoscope.engine.planner import weights_of
 from mutoscope.engine.planner.graph import CODES, Value, read_graph
 from mutoscope.engine.planner.shapes import infer
 from mutoscope.engine.profiles import LatentSize
@@ -272,18 +274,43 @@ def test_tensorrt_builds_every_graph(kind: str, exported: Bundle, tmp_path: Path
             assert "fp16" not in record.layers
 
 
-def test_the_embedded_denoiser_in_fp16_is_an_engine_in_fp16(tmp_path: Path) -> None:
+IN_FP16 = {
+    # fp16 layers at least, in all and for one in fp32; products in fp16 at least, and all in fp32
+    "text_encoder": (15, 0.6, 9, 6),
+    "denoiser": (80, 2, 32, 0),
+    "vae_decoder_first": (40, 2, 20, 0),
+    "vae_decoder_next": (40, 2, 20, 0),
+}
+"""Of the engines of the embedded model. UMT5's attention, two products in each of its three layers,
+is fp32 in a graph in fp16."""
+PRODUCT = re.compile(r"LayerType: (?:gemm|correlation), Inputs: \[ \{.*?Datatype: (\w+)")
+
+
+@pytest.fixture(scope="module")
+def embedded_in_fp16(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     pytest.importorskip("tensorrt_rtx", reason="building engines needs the rtx extra")
-    options = Options(precision="fp16", graphs=("denoiser",))
-    export_bundle(embedded_checkpoint(), tmp_path / "bundle", options)
-    bundle = Bundle.open(tmp_path / "bundle")
-    spec = describe(TENSORRT_RTX, bundle, "denoiser", [LatentSize(5, 12, 12)], ["sm_86"])
-    record = build_engine(EngineStore(tmp_path), bundle, spec, None, lambda *_: None).record
-    layers = bundle.manifest.denoiser.layers
-    assert record.layers["fp16"] >= 10 * layers
-    assert record.layers["fp16"] > 2 * record.layers["fp32"]
-    parameters = 4.54e6
-    assert record.weights_mb == pytest.approx(2 * parameters / 1e6, rel=0.1)
+    folder = tmp_path_factory.mktemp("fp16") / "bundle"
+    export_bundle(embedded_checkpoint(), folder, Options(precision="fp16", graphs=tuple(IN_FP16)))
+    return Bundle.open(folder)
+
+
+@pytest.mark.parametrize("name", IN_FP16)
+def test_the_embedded_model_in_fp16_is_engines_in_fp16(
+    name: str, embedded_in_fp16: Bundle, tmp_path: Path
+) -> None:
+    sizes = [LatentSize.default(embedded_in_fp16.manifest)]
+    spec = describe(TENSORRT_RTX, embedded_in_fp16, name, sizes, ["sm_86", "sm_89", "sm_120"])
+    engine = build_engine(EngineStore(tmp_path), embedded_in_fp16, spec, None, lambda *_: None)
+    record, listing = engine.record, (engine.path / "layers.txt").read_text()
+    least, share, products, exact = IN_FP16[name]
+    assert record.layers["fp16"] >= least
+    assert record.layers["fp16"] >= share * record.layers["fp32"]
+    kinds = Counter(PRODUCT.findall(listing))
+    assert kinds.keys() <= {"Half", "Float"}
+    assert kinds["Half"] >= products
+    assert kinds["Float"] == exact
+    stored = weights_of(embedded_in_fp16, name) / 1e6
+    assert 0.9 * stored <= record.weights_mb <= 1.25 * stored  # in fp32 it were twice as much
 
 
 def export_denoiser(checkpoint: Path, target: Path, *more: str) -> int:
