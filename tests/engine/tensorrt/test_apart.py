@@ -157,7 +157,7 @@ def waiting(package: Package, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
     """The command line with a build that takes a minute, and the process of that build."""
     started = tmp_path / "started"
     packages = package(WAITS.format(started=str(started)))
-    command = [sys.executable, "-m", "mutoscope", "build", str(EMBEDDED), "--arch", "sm_89"]
+    command = [sys.executable, "-P", "-m", "mutoscope", "build", str(EMBEDDED), "--arch", "sm_89"]
     path = os.pathsep.join([str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
     pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen(command, stderr=pipe, text=True, env=environment) as process:

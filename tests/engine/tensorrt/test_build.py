@@ -157,7 +157,7 @@ def test_a_build_that_is_killed_leaves_the_others_and_can_be_made_again(run: Run
 
 def test_a_limit_of_memory_ends_in_one_line(tmp_path: Path) -> None:
     """TensorRT-RTX says so, or crashes; which, differs from run to run."""
-    command = [sys.executable, "-m", "mutoscope", "build", EMBEDDED, "--arch", "sm_86"]
+    command = [sys.executable, "-P", "-m", "mutoscope", "build", EMBEDDED, "--arch", "sm_86"]
     limits = (250 << 20, 250 << 20)
     done = subprocess.run(
         [*command, "--graphs", "denoiser", "-o", tmp_path],
