@@ -7,17 +7,17 @@ import platform
 import subprocess
 from pathlib import Path
 
+from ..engine.memory import machine_memory
 from ..runtime.record import versions
 from .gpu_environment import card
 
 
 def describe() -> dict[str, str]:
     """Processor, cores, memory, system, versions; GPU, driver and commit where there are any."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu_name(),
         "cores": str(len(os.sched_getaffinity(0))),
-        "memory": f"{memory / 2**30:.0f} GB",
+        "memory": f"{machine_memory() / 2**30:.0f} GB",
         "system": f"{platform.system()} {platform.machine()}",
         **_gpu(),
         **versions(),

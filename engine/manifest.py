@@ -266,7 +266,8 @@ class QuantizationSpec(_Record, frozen=True, kw_only=True):
     Attributes:
         source: the sha256 of the `bundle.json` that it began with.
         backend: which the denoisers are for.
-        formats: by graph, the formats of its products by their kind; all others are as they were.
+        formats: by graph, the formats of its products by their names, with `*` or a range for the
+            number of the block; all others are as they were.
         quality: what it cost.
     """
 

@@ -1,9 +1,10 @@
-"""How much memory this process has held, what is free, and giving back what is not needed."""
+"""How much memory this process has held, the machine has and can give, and giving some back."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import resource
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def free_memory() -> int | None:
         free = next(line for line in lines if line.startswith("MemAvailable:"))
         known.append(1024 * int(free.split()[1]))
     return min(known, default=None)
+
+
+def machine_memory() -> int:
+    """Bytes that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def return_free_memory() -> None:

@@ -6,7 +6,6 @@ bring down.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Tensor
+from ..engine.memory import machine_memory
 from ..kernels.device import Stream
 from ..kernels.distance import relative_l1
 from ..kernels.frames import latent_preview, to_rgb8
@@ -133,7 +133,7 @@ class HostArithmetic:
     @property
     def memory(self) -> int:
         """The machine's."""
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return machine_memory()
 
     def array(self, values: Tensor) -> Array:
         """The values themselves."""

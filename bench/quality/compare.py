@@ -114,8 +114,9 @@ class Comparison:
     def _clips(
         self, variant: Variant, number: int, kept: Frames | None, watch: Watcher | None
     ) -> Iterator[ClipQuality]:
-        for graph in graphs_for(variant.settings.frames):
-            variant.pipe.sessions(graph)
+        if variant.pipe.sessions.keep_open:
+            for graph in graphs_for(variant.settings.frames):
+                variant.pipe.sessions(graph)
         for place, (prompt, scene) in enumerate(self.prompts):
             seed = variant.settings.seed + place
             clip = variant.pipe(prompt, **{**variant.options, "seed": seed})

@@ -28,6 +28,7 @@ from mutoscope.bench.quality import (
 )
 from mutoscope.bench.quality.report import as_csv, as_json, as_markdown
 from mutoscope.bench.quality.sheet import ContactSheet
+from mutoscope.engine import Session, Sessions
 from mutoscope.errors import UserError
 from mutoscope.runtime.video import read_frames
 
@@ -136,6 +137,25 @@ def test_nothing_is_made_twice(bundle_folder: Path) -> None:
     comparison = Comparison(settings)
     assert [variant.settings.steps for variant in comparison.variants] == [30, 2]
     assert len({id(variant.pipe) for variant in comparison.variants}) == 1
+
+
+@pytest.mark.parametrize("keep_open", [True, False])
+def test_engines_that_do_not_wait_leave_the_memory_to_the_next(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, keep_open: bool
+) -> None:
+    """A machine that has memory for each of two models may have none for both."""
+    opened: list[set[str]] = []
+    ask = Sessions.__call__
+
+    def watched(sessions: Sessions, name: str) -> Session:
+        session = ask(sessions, name)
+        opened.append(set(sessions._opened))
+        return session
+
+    monkeypatch.setattr(Sessions, "__call__", watched)
+    setting = replace(null(bundle_folder, steps=2), keep_open=keep_open)
+    compare([setting], task=Task(2, options=SMALL.options))
+    assert any({"text_encoder", "denoiser"} <= each for each in opened) is keep_open
 
 
 def test_a_model_of_another_world(bundle_folder: Path) -> None:

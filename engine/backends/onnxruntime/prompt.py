@@ -44,13 +44,13 @@ def split(
     if not between:
         return None
     results = [output.name for output in model.graph.output]
-    first, rest = _part(model, nodes[True], between), _part(model, nodes[False], results)
+    first, rest = part_of(model, nodes[True], between), part_of(model, nodes[False], results)
     rest.graph.input.extend(type(rest.graph.input[0])(name=name) for name in between)
     return first, rest, between
 
 
-def _part(model: Any, nodes: Iterable[Any], results: list[str]) -> Any:
-    """A model of some nodes, with what they need."""
+def part_of(model: Any, nodes: Iterable[Any], results: list[str]) -> Any:
+    """A model of those of some nodes that results depend on, with what they need."""
     part = type(model)()
     part.CopyFrom(model)
     kept = useful(list(nodes), results)
