@@ -42,7 +42,8 @@ from .options import Size
     default=1.75,
     show_default=True,
     metavar="PERCENT",
-    help="Of the denoisers' predictions; layers too sensitive for it get more bits or stay.",
+    help="Of the denoisers' predictions, at each step; layers too sensitive for it get more bits "
+    "or stay.",
 )
 @click.option(
     "--calibration",
@@ -85,8 +86,8 @@ def command(
     """Quantize BUNDLE to the new folder OUT.
 
     The bundle's own clips are made to calibrate with, to see which layers are too sensitive, and
-    to hold the result to bounds: predictions and embeddings within 2 %, frames of 25 dB or more,
-    adherence within 2 points.
+    to hold the result to bounds: predictions at each step and embeddings within 2 %, frames of
+    25 dB or more, adherence within 2 points.
     """
     width, height = size or (None, None)
     named = {name: options.pop(name) for name in ("frames", "steps", "image")}

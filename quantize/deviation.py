@@ -27,3 +27,10 @@ class Deviation:
     def relative(self) -> float:
         """|difference| / |wanted|, to three digits: the others are not the same twice."""
         return float(f"{np.sqrt(self.off / self.whole) if self.whole else 0.0:.3g}")
+
+
+def relative(got: Array, wanted: Array) -> float:
+    """|difference| / |wanted| of one pair."""
+    deviation = Deviation()
+    deviation.add(got, wanted)
+    return deviation.relative

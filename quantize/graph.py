@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from ..errors import BundleError
 from .tensors import Store
 
 Array = NDArray[np.float32]
-BLOCK_NUMBER = re.compile(r"\b(blocks?)\.[0-9]+\.")
 FLOAT_ATTRIBUTE, INT_ATTRIBUTE = 1, 2
 """Types of attributes, by the code that ONNX has for them."""
 
@@ -47,11 +45,6 @@ class Linear:
     bias: str | None
     result: str
     nodes: tuple[int, ...]
-
-    @property
-    def kind(self) -> str:
-        """The name with `*` for the number of its block."""
-        return BLOCK_NUMBER.sub(r"\1.*.", self.name)
 
     @property
     def size(self) -> int:

@@ -34,7 +34,8 @@ class Options:
         backend: what the bundle is for.
         text_encoder: of its products, for ONNX Runtime on the CPU whatever the backend is; `keep`
             leaves it as it is; by default int8 for `onnxruntime`, else `keep`.
-        target_error: of the denoisers' predictions, a share; formats are chosen to stay within it.
+        target_error: of the denoisers' predictions at each step, a share; formats are chosen to
+            stay within it.
         calibration: clips that are made to see what the denoisers are given.
         prompts: clips that are made to see what was lost.
         request: fields of `Request` for all clips, e.g. steps, width, height.

@@ -100,7 +100,8 @@ def plan_clips(bundle: Bundle, options: Options) -> tuple[Clips, Clips, Task]:
 def calibrate(bundle: Bundle, clips: Clips, threads: int | None) -> dict[str, list[Call]]:
     """Runs of each denoiser by its name, at equal distances over all steps, earlier ones first.
 
-    Each clip gives other steps than the one before.
+    Each clip gives other steps than the one before; the first one gives each denoiser's last step,
+    which bears least.
 
     Raises:
         UserError: a denoiser has no part in these clips.
@@ -111,7 +112,7 @@ def calibrate(bundle: Bundle, clips: Clips, threads: int | None) -> dict[str, li
         for name in DENOISERS:
             seen = [call for call in calls if call.graph == name]
             apart = max(1, len(seen) * len(clips.prompts) // SEEN)
-            found.setdefault(name, []).extend(seen[number % apart :: apart])
+            found.setdefault(name, []).extend(seen[::-1][number % apart :: apart])
     for name in DENOISERS:
         if name in bundle.manifest.graphs and not found[name]:
             raise UserError(f"no step of these clips comes to {name!r}; give more --steps")
@@ -143,7 +144,7 @@ def write_graphs(
     if form in TEXT_FORMATS and TEXT_ENCODER in bundle.manifest.graphs:
         report(f"{TEXT_ENCODER}: {form}")
         subject = Subject(bundle, TEXT_ENCODER, linears_of(bundle, TEXT_ENCODER), {}, (), None)
-        writer.graph(subject, dict.fromkeys(subject.sizes, TEXT_FORMATS[form]), form)
+        writer.graph(subject, dict.fromkeys(subject.kinds, TEXT_FORMATS[form]), form)
 
 
 def study(

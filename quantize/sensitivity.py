@@ -1,4 +1,4 @@
-"""Which products bear which format: tried on the model itself, kind by kind."""
+"""Which products bear which format: tried on the model itself, group by group."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ..engine import EngineOptions, Session
 from ..engine.backends.onnxruntime import open_changed
@@ -14,14 +15,22 @@ from ..engine.bundle import Bundle
 from ..engine.lora import Merged
 from ..engine.onnx_file import OnnxFile
 from ..engine.weight_formats import BYTES
-from .deviation import Deviation
+from .deviation import relative
 from .formats import FLOAT, FLOAT8, FORMATS, Input
 from .graph import Linear, Rewriting
+from .groups import covers, format_of, halves, kind_of
 from .tensors import Memory, Store
 from .trajectory import Call
 
+Array = NDArray[np.float64]
+Errors = Mapping[str, Mapping[str, Array]]
+"""Of each prediction (calls,), by group and format."""
+
 Choice = Mapping[str, str]
-"""The format of each kind of product; those that are not named stay as they are."""
+"""The format of each group of products; those that are not named stay as they are."""
+
+TRIALS = 3
+"""For each kind: so many trials at most. One opens the model and runs it."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,8 @@ class Subject:
         """The graph's file with products in other formats; new tensors go to the store."""
         rewriting = Rewriting(OnnxFile(self.bundle, self.graph), store)
         for linear in self.linears:
-            form = choice.get(linear.kind, FLOAT)
-            if form != FLOAT:
+            form = format_of(linear.name, choice)
+            if form is not None:
                 FORMATS[form](rewriting, linear, self.inputs.get(linear.source))
         return rewriting.finish()
 
@@ -62,87 +71,140 @@ class Subject:
             interface = msgspec.structs.replace(interface, precision="fp8")
         return open_changed(self.bundle, self.graph, options, interface, content)
 
-    def error(self, choice: Choice) -> float:
-        """The relative error of all predictions together, were products in other formats."""
-        total = Deviation()
+    def errors(self, choice: Choice) -> Array:
+        """The relative error of each prediction (calls,), were products in other formats."""
         with self.open(choice) as session:
-            for call in self.calls:
-                total.add(np.asarray(session.run(call.feeds)["sample"]), call.output)
-        return total.relative
+            runs = (np.asarray(session.run(call.feeds)["sample"]) for call in self.calls)
+            return np.array(
+                [relative(got, c.output) for got, c in zip(runs, self.calls, strict=True)]
+            )
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """How many weights there are of each kind."""
-        sizes: dict[str, int] = {}
-        for linear in self.linears:
-            sizes[linear.kind] = sizes.get(linear.kind, 0) + linear.size
-        return sizes
+    def kinds(self) -> list[str]:
+        """The groups of all products of a kind, in the order in which they are computed."""
+        return list(dict.fromkeys(kind_of(linear.name) for linear in self.linears))
+
+    def size(self, group: str) -> int:
+        """How many weights a group has."""
+        return sum(linear.size for linear in self.linears if covers(group, linear.name))
+
+    def halves(self, group: str) -> tuple[str, str] | None:
+        """A group in two, where it has more than one block."""
+        return halves(group, [linear.name for linear in self.linears])
 
 
 def choose(
     subject: Subject, ladder: Sequence[str], bound: float, report: Callable[[str], None]
 ) -> dict[str, str]:
-    """The smallest formats with which the error stays within a bound.
+    """The smallest formats with which the error of each prediction stays within a bound.
 
-    Each kind is tried alone. Errors of kinds add up in squares, nearly; the choice by that rule is
-    then measured as a whole, and made again with a tighter bound where it missed.
+    Each kind is tried alone, and in halves where it cannot be had whole. Errors add up in squares,
+    nearly; the choice by that rule is then measured as a whole, and made again with a tighter bound
+    where it missed.
 
     Args:
         subject: what is quantized.
-        ladder: formats, the smallest first; above the last one a kind stays as it is.
+        ladder: formats, the smallest first; above the last one a group stays as it is.
         bound: of the relative error.
         report: told what goes on.
     """
-    sizes = subject.sizes
-    errors = {}
-    for place, kind in enumerate(sizes, 1):
-        report(f"{subject.graph}: trying {kind} ({place} of {len(sizes)})")
-        errors[kind] = {form: subject.error({kind: form}) for form in ladder}
+    errors = try_groups(subject, ladder, bound, report)
+    sizes = {group: subject.size(group) for group in errors}
     budget = bound
     while True:
         choice = best(errors, sizes, ladder, budget)
         if not choice:
             return {}
-        measured = subject.error(choice)
-        report(f"{subject.graph}: error {measured:.2%} with {len(choice)} of {len(sizes)} kinds")
-        if measured <= bound:
+        worst = float(subject.errors(choice).max())
+        report(f"{subject.graph}: at worst {worst:.2%} with {len(choice)} of {len(sizes)} groups")
+        if worst <= bound:
             return choice
-        budget *= 0.98 * bound / measured
+        budget *= 0.98 * bound / worst
+
+
+def try_groups(
+    subject: Subject, ladder: Sequence[str], bound: float, report: Callable[[str], None]
+) -> Errors:
+    """Try each kind alone; then, of those that would stay as they are, the largest in halves.
+
+    Returns:
+        the errors of groups that have each product once.
+    """
+    most = TRIALS * len(subject.kinds)
+    errors: dict[str, dict[str, Array]] = {}
+    waiting = list(subject.kinds)
+    for number in range(1, most + 1):
+        group = waiting.pop(0)
+        report(f"{subject.graph}: trying {group} ({number} of at most {most})")
+        errors[group] = {form: subject.errors({group: form}) for form in ladder}
+        if not waiting and number + 2 <= most:
+            waiting = _next_halves(subject, ladder, bound, errors)
+        if not waiting:
+            break
+    return errors
+
+
+def _next_halves(
+    subject: Subject, ladder: Sequence[str], bound: float, errors: dict[str, dict[str, Array]]
+) -> list[str]:
+    """Take out of the errors the largest group that could be in two, and give these."""
+    sizes = {group: subject.size(group) for group in errors}
+    choice = best(errors, sizes, ladder, bound)
+    for group in sorted(sizes.keys() - choice.keys(), key=lambda group: (-sizes[group], group)):
+        if found := subject.halves(group):
+            del errors[group]
+            return list(found)
+    return []
 
 
 def best(
-    errors: Mapping[str, Mapping[str, float]],
+    errors: Errors,
     sizes: Mapping[str, int],
     ladder: Sequence[str],
     bound: float,
 ) -> dict[str, str]:
-    """The smallest formats, nearly, with which the errors' sum in squares is within a bound.
+    """The smallest formats, nearly, with which the errors' sums in squares are within a bound.
 
-    Steps up the ladder, each where it takes most error off a byte, until the sum will do; then
-    steps back down, the largest kinds first, where it still does.
+    Steps up the ladder, each where it takes most error off a byte in the prediction that is then
+    the worst, until all sums will do; then steps back down, the largest groups first, where they
+    still do.
+
+    Args:
+        errors: of each group alone.
+        sizes: how many weights there are of each group.
+        ladder: formats, the smallest first.
+        bound: of the relative error.
     """
     rungs = [*ladder, FLOAT]
-    squares = {kind: [*(of[form] ** 2 for form in ladder), 0.0] for kind, of in errors.items()}
+    squares = {
+        group: np.stack([*(of[form] ** 2 for form in ladder), np.zeros_like(of[ladder[0]])])
+        for group, of in errors.items()
+    }
     choice = dict.fromkeys(sizes, 0)
 
-    def gain(kind: str) -> float:
-        rung = choice[kind]
-        grown = sizes[kind] * (WIDTH[rungs[rung + 1]] - WIDTH[rungs[rung]])
-        return (squares[kind][rung] - squares[kind][rung + 1]) / grown
+    def total() -> Array:
+        return np.sum([squares[group][rung] for group, rung in choice.items()], axis=0)
 
-    def total() -> float:
-        return sum(squares[kind][rung] for kind, rung in choice.items())
+    def gain(group: str, worst: int) -> float:
+        rung = choice[group]
+        grown = sizes[group] * (WIDTH[rungs[rung + 1]] - WIDTH[rungs[rung]])
+        return float(squares[group][rung, worst] - squares[group][rung + 1, worst]) / grown
 
-    while total() > bound**2:
-        choice[max((k for k in choice if rungs[choice[k]] != FLOAT), key=gain)] += 1
-    for kind in sorted(sizes, key=lambda kind: -sizes[kind]):
-        while (
-            choice[kind]
-            and total() - squares[kind][choice[kind]] + (squares[kind][choice[kind] - 1])
-            <= bound**2
-        ):
-            choice[kind] -= 1
-    return {kind: rungs[rung] for kind, rung in choice.items() if rungs[rung] != FLOAT}
+    while (sums := total()).max() > bound**2:
+        worst = int(sums.argmax())
+        choice[
+            max(
+                (group for group in choice if rungs[choice[group]] != FLOAT),
+                key=lambda group: gain(group, worst),
+            )
+        ] += 1
+    for group in sorted(sizes, key=lambda group: -sizes[group]):
+        while choice[group]:
+            choice[group] -= 1
+            if total().max() > bound**2:
+                choice[group] += 1
+                break
+    return {group: rungs[rung] for group, rung in choice.items() if rungs[rung] != FLOAT}
 
 
 WIDTH = {**BYTES, FLOAT: 4.0}

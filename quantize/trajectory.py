@@ -79,9 +79,10 @@ def record(bundle: Bundle, clips: Clips, threads: int | None) -> Iterator[list[S
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most so many of some things, at equal distances."""
+    """At most so many of some things, at equal distances from the first to the last."""
     chosen = min(count, len(items))
-    return [items[place * len(items) // chosen] for place in range(chosen)]
+    apart = (len(items) - 1) / max(1, chosen - 1)
+    return [items[round(place * apart)] for place in range(chosen)]
 
 
 class _Watched(Sessions):

@@ -66,7 +66,7 @@ def time_blocks(size: Size, threads: int) -> None:
         sessions = {"float32": stack.enter_context(open_graph(bundle, GRAPH, options=options))}
         calls = [Call(GRAPH, feeds, np.asarray(sessions["float32"].run(feeds)["sample"]))]
         subject = study(bundle, GRAPH, calls, Options(threads=threads), lambda line: None)
-        kinds = [kind for kind in subject.sizes if kind.startswith("blocks.")]
+        kinds = [kind for kind in subject.kinds if kind.startswith("blocks.")]
         for form in FORMATS:
             sessions[form] = stack.enter_context(subject.open(dict.fromkeys(kinds, form)))
         print(f"{LAYOUT.layers} blocks, {size.tokens} tokens")  # noqa: T201

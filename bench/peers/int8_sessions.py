@@ -48,7 +48,7 @@ class Int8:
 def _quantized(bundle: Bundle, name: str, beginning: str, form: str) -> Merged:
     """A graph whose kinds of products that begin so are in a format."""
     subject = Subject(bundle, name, linears_of(bundle, name), {}, (), None)
-    kinds = [kind for kind in subject.sizes if kind.startswith(beginning)]
+    kinds = [kind for kind in subject.kinds if kind.startswith(beginning)]
     memory = Memory()
     model = subject.write(dict.fromkeys(kinds, form), memory)
     return Merged(model, memory.values)

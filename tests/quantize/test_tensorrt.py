@@ -26,6 +26,7 @@ from mutoscope.quantize import quantize_bundle
 from mutoscope.quantize.formats import Input, static
 from mutoscope.quantize.graph import Linear, Rewriting, find_linears, read_weight
 from mutoscope.quantize.grid import FP8, INT8, Grid
+from mutoscope.quantize.groups import format_of
 from mutoscope.quantize.tensors import CODES, Memory
 from quantized import EMBEDDED, REQUEST, SMALL
 
@@ -83,7 +84,7 @@ def test_weights_are_the_sources_rounded(precision: str, made: Path) -> None:
     assert bundle.manifest.quantization is not None
     formats, file = bundle.manifest.quantization.formats["denoiser"], OnnxFile(bundle, "denoiser")
     tensors = {tensor.name: tensor for tensor in file.model.graph.initializer}
-    linear = next(x for x in find_linears(source) if x.kind in formats)
+    linear = next(x for x in find_linears(source) if format_of(x.name, formats))
     stored = tensors[f"{linear.result}.weight.{precision}"]
     numbers = np.frombuffer(file.external(stored), GRIDS[precision].dtype()).astype(np.float32)
     assert np.abs(numbers).max() == GRIDS[precision].largest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ...bundle import Bundle
 from ...lora import Merged
@@ -11,9 +10,9 @@ from ...manifest import WHOLE
 from ...onnx_file import parse
 from ...open import EngineOptions
 from .native_operators import own_kernels, own_operators
-from .parts import PartsSession, cut, too_large
+from .parts import open_in_parts, too_large
 from .products import fits_products, multiply_in_bf16
-from .session import OnnxRuntimeSession, check_interface, open_checked, open_native
+from .session import OnnxRuntimeSession, open_checked
 
 
 def open_encoder(
@@ -38,22 +37,8 @@ def open_encoder(
             multiply_in_bf16(model)
             content, kernels = replace(content, model=model.SerializeToString()), own_kernels(model)
     elif too_large(bundle, name):
-        return _open_in_parts(bundle, name, options)
+        return open_in_parts(bundle, name, options)
     native = open_checked(bundle, name, options, interface, content, operators=operators)
     session = OnnxRuntimeSession(name, interface, native)
     session.kernels = kernels
     return session
-
-
-def _open_in_parts(bundle: Bundle, name: str, options: EngineOptions) -> PartsSession:
-    """Open nothing yet."""
-    interface = bundle.graph(name)
-    path = bundle.file(interface.file)
-    model = parse(path.read_bytes(), path)
-    check_interface(path, interface, model.graph.input, model.graph.output)
-
-    def open_part(part: Any) -> Any:
-        content = Merged(part.SerializeToString(), {})
-        return open_native(path, interface.precision, options, content)
-
-    return PartsSession(name, interface, cut(model), open_part)

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle import Bundle
+from ...lora import Merged
 from ...manifest import GraphSpec
 from ...memory import machine_memory, return_free_memory
-from ...onnx_file import CODES, STORED, OnnxFile
+from ...onnx_file import CODES, STORED, OnnxFile, parse
+from ...open import EngineOptions
 from ...session import Tensor
 from .prompt import part_of
-from .session import OnnxRuntimeSession
+from .session import OnnxRuntimeSession, check_interface, open_native
 
 PART = 2 << 30
 """Bytes of weights that are open at a time; a larger tensor is a part of its own."""
@@ -73,6 +75,24 @@ def too_large(bundle: Bundle, graph: str) -> bool:
     return sum(weights_of(OnnxFile(bundle, graph).model).values()) > most
 
 
+def open_in_parts(bundle: Bundle, graph: str, options: EngineOptions) -> PartsSession:
+    """Read a graph; its weights are read at each run.
+
+    Raises:
+        BundleError: it has other inputs or outputs than its bundle says.
+    """
+    interface = bundle.graph(graph)
+    path = bundle.file(interface.file)
+    model = parse(path.read_bytes(), path)
+    check_interface(path, interface, model.graph.input, model.graph.output)
+
+    def open_part(part: Any) -> Any:
+        content = Merged(part.SerializeToString(), {})
+        return open_native(path, interface.precision, options, content)
+
+    return PartsSession(graph, interface, cut(model, PART), open_part)
+
+
 def weights_of(model: Any) -> dict[str, int]:
     """Bytes of the initializers as they are held, by name."""
     return {
@@ -81,7 +101,7 @@ def weights_of(model: Any) -> dict[str, int]:
     }
 
 
-def cut(model: Any, most: int = PART) -> list[Any]:
+def cut(model: Any, most: int) -> list[Any]:
     """A graph in parts, each of which takes what those before give.
 
     Args:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from mutoscope.engine.backends.onnxruntime.parts import PartsSession, cut, too_l
 from mutoscope.engine.manifest import TEXT_ENCODER
 from mutoscope.engine.onnx_file import OnnxFile
 from mutoscope.errors import MutoscopeError
+from numpy.typing import NDArray
 from quantized import EMBEDDED
 from wide_encoder import FEEDS
 
@@ -33,10 +33,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART", BLOCK)
 
 
-def run(**feeds: Any) -> np.ndarray[Any, Any]:
+def run() -> tuple[int, NDArray[np.float32]]:
+    """How many parts, and the embeddings."""
     with open_session(Bundle.open(EMBEDDED), TEXT_ENCODER, EngineOptions(1)) as session:
-        (output,) = session.run({**FEEDS, **feeds}).values()
-        return np.array(output)
+        (output,) = session.run(FEEDS).values()
+        count = len(session._parts) if isinstance(session, PartsSession) else 0
+        return count, np.array(output)
 
 
 @pytest.mark.parametrize("most", [1, BLOCK // 2, BLOCK, 100 * BLOCK])
@@ -52,11 +54,14 @@ def test_every_weight_is_in_one_part_and_no_part_has_too_many(most: int) -> None
 
 
 def test_parts_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run()
+    count, whole = run()
+    assert count == 0
     monkeypatch.setattr(parts, "MOST", 0)
-    for most in (1, BLOCK // 2, BLOCK):
+    for most, wanted in ((1, 61), (BLOCK // 2, 6), (BLOCK, 3)):
         monkeypatch.setattr(parts, "PART", most)
-        np.testing.assert_array_equal(run(), whole)
+        count, output = run()
+        assert count == wanted
+        np.testing.assert_array_equal(output, whole)
 
 
 @pytest.mark.usefixtures("small")
