@@ -183,7 +183,8 @@ def best(
     choice = dict.fromkeys(sizes, 0)
 
     def total() -> Array:
-        return np.sum([squares[group][rung] for group, rung in choice.items()], axis=0)
+        sums = [squares[group][rung] for group, rung in choice.items()]
+        return np.asarray(np.sum(sums, axis=0))
 
     def gain(group: str, worst: int) -> float:
         rung = choice[group]

@@ -169,7 +169,7 @@ def others(
 
     One after the other: modelopt changes ONNX Runtime's quantizer, which fails afterwards.
     """
-    rows = {}
+    rows: dict[str, Row] = {}
     source = folder / "fp32.onnx"
     names = prepare(subject.bundle, source)
     for name, (quantize, package) in OTHERS.items():
