@@ -6,16 +6,22 @@ from collections.abc import Iterator
 
 import mutoscope
 import pytest
-from mutoscope.bench.gpu_engines import GPU_BACKENDS, found
+from mutoscope.bench.gpu_engines import GPU_BACKENDS, open_stream
+from mutoscope.kernels.device import Stream
 from mutoscope.runtime.pipeline import Pipeline
+from runnable import runnable
 
 
 @pytest.fixture(scope="module", params=GPU_BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    what = found(request.param)
-    if not what["runs"]:
-        pytest.skip(what["reason"])
-    return str(request.param)
+    return runnable(request.param)
+
+
+@pytest.fixture(scope="module")
+def stream(backend: str) -> Stream:
+    opened = open_stream(backend)
+    assert opened is not None
+    return opened
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from engine_checks import (
     check_refit,
     check_timings,
 )
-from mutoscope.bench.gpu_engines import Case, found, open_stream
+from mutoscope.bench.gpu_engines import Case
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends.tensorrt.engines import build_engine, describe
 from mutoscope.engine.backends.tensorrt.package import PACKAGES, TENSORRT, TENSORRT_RTX
@@ -23,6 +23,7 @@ from mutoscope.engine.profiles import LatentSize
 from mutoscope.engine.store import Built, Engine, EngineStore
 from mutoscope.errors import MutoscopeError
 from mutoscope.kernels.device import Stream
+from runnable import runnable
 
 pytestmark = pytest.mark.gpu
 
@@ -34,17 +35,7 @@ APART_DB = 10
 
 @pytest.fixture(scope="module", params=PACKAGES)
 def backend(request: pytest.FixtureRequest) -> str:
-    what = found(request.param)
-    if not what["runs"]:
-        pytest.skip(what["reason"])
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def stream(backend: str) -> Stream:
-    opened = open_stream(backend)
-    assert opened is not None
-    return opened
+    return runnable(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 import mutoscope
 import numpy as np
 import pytest
-from mutoscope.bench.gpu_engines import Case, found, open_stream
+from mutoscope.bench.gpu_engines import Case
 from mutoscope.bench.quality.similarity import similarity
 from mutoscope.engine import Bundle, EngineOptions, open_graph
 from mutoscope.engine.backends.tensorrt.int8_attention import FLAG
@@ -16,6 +16,7 @@ from mutoscope.engine.int8_attention import OPERATOR
 from mutoscope.engine.open import INT8_ATTENTION
 from mutoscope.engine.profiles import LatentSize
 from mutoscope.kernels.device import Stream
+from runnable import runnable
 
 pytestmark = pytest.mark.gpu
 
@@ -26,17 +27,7 @@ PROMPT = "a red circle moves left to right"
 
 @pytest.fixture(scope="module", params=INT8_ATTENTION)
 def backend(request: pytest.FixtureRequest) -> str:
-    what = found(request.param)
-    if not what["runs"]:
-        pytest.skip(what["reason"])
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def stream(backend: str) -> Stream:
-    opened = open_stream(backend)
-    assert opened is not None
-    return opened
+    return runnable(request.param)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

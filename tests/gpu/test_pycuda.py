@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from mutoscope.bench.gpu_engines import found
+from runnable import runnable
 
 pytestmark = pytest.mark.gpu
 
@@ -187,9 +187,7 @@ with stream:
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "tensorrt", "tensorrt-rtx"])
 def test_a_clip_of_pycuda_s_noise(run: Callable[[str], None], context: str, backend: str) -> None:
-    what = found(backend)
-    if not what["runs"]:
-        pytest.skip(what["reason"])
+    runnable(backend)
     program = f"import {context}\n{PRELUDE}\nBACKEND = {backend!r}\n"
     if (backend, context) != ("onnxruntime-cuda", "pycuda.autoinit"):
         run(program + CLIP)
