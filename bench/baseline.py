@@ -13,14 +13,15 @@ from .measure import Measurement
 
 SETTINGS = (
     "bundle", "precision", "backend", "preset", "threads", "width", "height", "frames",
-    "steps", "guidance_scale", "guidance_method", "zero_init_steps", "apg_eta",
+    "steps", "guidance_scale", "guidance_scale_2", "guidance_method", "zero_init_steps", "apg_eta",
     "apg_norm_threshold", "guidance_rescale", "guidance_interval", "step_cache", "scheduler",
-    "shift", "shift_terminal", "sigmas",
+    "shift", "shift_terminal", "sigmas", "vae_tile",
 )  # fmt: skip
 """The facts that two runs must share to be set against each other."""
 LATER = {
-    "guidance_method": "cfg", "zero_init_steps": None, "apg_eta": None, "apg_norm_threshold": None,
-    "guidance_rescale": 0.0, "shift_terminal": None, "sigmas": "",
+    "guidance_scale_2": None, "guidance_method": "cfg", "zero_init_steps": None, "apg_eta": None,
+    "apg_norm_threshold": None, "guidance_rescale": 0.0, "shift_terminal": None, "sigmas": "",
+    "vae_tile": 0,
 }  # fmt: skip
 """What older files do not say."""
 

@@ -61,9 +61,9 @@ class _Plan:
 
 def _plan(engine: dict[str, Any], request: dict[str, Any]) -> _Plan:
     named = (
-        "width", "height", "frames", "steps", "guidance_scale", "guidance_method",
-        "zero_init_steps", "apg_eta", "apg_norm_threshold", "guidance_rescale", "step_cache",
-        "scheduler", "shift", "shift_terminal",
+        "width", "height", "frames", "steps", "guidance_scale", "guidance_scale_2",
+        "guidance_method", "zero_init_steps", "apg_eta", "apg_norm_threshold", "guidance_rescale",
+        "step_cache", "scheduler", "shift", "shift_terminal", "vae_tile",
     )  # fmt: skip
     with load(**engine) as pipe:
         settings = settle(Request.of(PROMPT, _given(request)), pipe.bundle.manifest)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mutoscope.bench.baseline import SETTINGS, Baseline
+from mutoscope.bench.baseline import LATER, SETTINGS, Baseline
 from mutoscope.bench.measure import Measurement
 from mutoscope.bench.report import Report, Run, as_csv, as_json, as_markdown
 
@@ -93,6 +93,22 @@ def test_a_ratio_and_its_spread(baseline: Baseline) -> None:
     # means .004 and .002; deviations .0014 each, 35 % of one and 71 % of the other
     assert found.value == pytest.approx(2)
     assert found.spread == pytest.approx(2 * (0.125 + 0.5) ** 0.5)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_each_setting_tells_runs_apart(baseline: Baseline, setting: str) -> None:
+    assert baseline.knows(FACTS, "text")
+    assert not baseline.knows({**FACTS, setting: 2}, "text")
+
+
+def test_an_older_file_is_one_of_clips_made_as_by_default(tmp_path: Path) -> None:
+    """It lacks settings that later versions brought."""
+    path = tmp_path / "base.json"
+    said = {name: value for name, value in FACTS.items() if name not in LATER}
+    path.write_text(as_json(Report([Run(said, MEASURED)], {"cpu": "a processor"})))
+    older = Baseline(path)
+    assert older.knows({**FACTS, **LATER}, "text")
+    assert not older.knows({**FACTS, **LATER, "vae_tile": 64}, "text")
 
 
 def test_other_settings_are_not_compared(baseline: Baseline) -> None:
