@@ -42,6 +42,11 @@ def group() -> None:
     "lora.",
 )
 @click.option(
+    "--lora",
+    type=click.Path(path_type=Path),
+    help="One that distill or lora made, to go on with.",
+)
+@click.option(
     "--compile", "compiled", is_flag=True, help="Compile the networks: a few minutes, then faster."
 )
 def train_command(
@@ -52,6 +57,7 @@ def train_command(
     minutes: float | None,
     steps: int | None,
     checkpoint: Path | None,
+    lora: Path | None,
     compiled: bool,
 ) -> None:
     """Train STAGE: vae, text, latents, decoder, dit, checkpoint, or all of these.
@@ -66,15 +72,18 @@ def train_command(
 
     Example: python -m mutoscope.export.mini train lora --from CHECKPOINT --out out/style
     """
-    from .recipe import budgets, chosen, recipe_for
+    from .recipe import TUNED, budgets, chosen, recipe_for
     from .stages import Order, train
     from .workplace import Workplace
 
+    if lora is not None and stage not in TUNED:
+        raise UserError(f"--lora is for {' and '.join(TUNED)}, not for {stage!r}")
     names = chosen(stage, adopted=checkpoint is not None)
     device = _device(device)
     recipe = recipe_for(device, seed)
     plan = budgets(recipe, names, minutes, steps)
-    train(names, Order(recipe, Workplace(out), device, plan, compiled, checkpoint=checkpoint))
+    place = Workplace(out)
+    train(names, Order(recipe, place, device, plan, compiled, checkpoint=checkpoint, lora=lora))
 
 
 @group.command("evaluate")

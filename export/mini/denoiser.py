@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class CaptionedLatents(Dataset[Batch]):
             only what happens.
         seed: of choices and captions.
         images: the share of batches that are single frames, or as their shapes have it.
+        emphasis: how much oftener scenes are chosen that have these words.
     """
 
     latents: Sequence[Latents]
@@ -59,13 +61,14 @@ class CaptionedLatents(Dataset[Batch]):
     given: float
     seed: int
     images: float | None = None
+    emphasis: Mapping[str, float] = field(default_factory=dict)
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
         place = int(rng.choice(len(self.latents), p=self._shares()))
         chosen = self.latents[place]
         n = proportionate(self.batch, chosen.shape, self.latents[0].shape)
-        rows = rng.integers(len(chosen.scenes), size=n)
+        rows = rng.choice(len(chosen.scenes), size=n, p=self._chances[place])
         given = chosen.shape.frames > 1 and rng.random() < self.given
         captions = [self._caption(chosen.scenes[row], given, rng) for row in rows]
         tokens, mask = tokenize(self.tokenizer, captions)
@@ -77,6 +80,18 @@ class CaptionedLatents(Dataset[Batch]):
             "lengths": torch.from_numpy(rng.choice(LENGTHS, n)),
             "given": torch.tensor(given),
         }
+
+    @cached_property
+    def _chances(self) -> list[NDArray[np.float64]]:
+        """Each scene's, by shape of the clips."""
+        weights = [
+            np.array([max(map(self._weight, words(scene))) for scene in part.scenes])
+            for part in self.latents
+        ]
+        return [weight / weight.sum() for weight in weights]
+
+    def _weight(self, word: str) -> float:
+        return self.emphasis.get(word, 1.0)
 
     def _shares(self) -> NDArray[np.float64]:
         shares = np.array([found.shape.share for found in self.latents])
@@ -90,6 +105,12 @@ class CaptionedLatents(Dataset[Batch]):
         if rng.random() < self.dropout:
             return ""
         return (sequel if given and rng.random() < SEQUELS else caption)(scene, rng)
+
+
+def words(scene: Scene) -> set[str]:
+    """The vocabulary's words for all that a scene shows."""
+    shown = {word for item in scene.objects for word in (item.shape, item.motion, item.size)}
+    return {*shown, scene.camera, scene.background}
 
 
 class DenoiserTask:
@@ -112,8 +133,10 @@ class DenoiserTask:
         self.text_encoder, self.tokenizer = load_text(workplace.product("text"), device)
         width = self.text_encoder.config.d_model
         self.denoiser = make_denoiser(settings.model, width, recipe.seed).to(device)
+        images_until = settings.image_phase
         if checkpoint is not None and (checkpoint / "transformer").is_dir():
             begin_with(self.denoiser, checkpoint / "transformer")
+            images_until = 0.0  # it has learnt what things look like
         self.vae = load_vae(workplace, device)
         self.latents = read_latents(workplace, recipe.shapes, device)
         self.processor = make_paddable(self.denoiser)
@@ -130,11 +153,11 @@ class DenoiserTask:
             settings.caption_dropout,
             settings.given,
             mix(recipe.seed, 5),
+            settings.later_images,
+            settings.emphasis,
         )
-        self.phases = (
-            Phase(replace(captioned, images=settings.images), settings.image_phase),
-            Phase(captioned),
-        )
+        first = replace(captioned, images=settings.images)
+        self.phases = (Phase(first, images_until), Phase(captioned))
 
     def compile(self) -> None:
         """Compile the denoiser for the batches met most: the default size, nothing given."""

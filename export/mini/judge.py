@@ -48,6 +48,8 @@ MELTING = 0.5
 
 FACTS = (*FULL.shapes, *FULL.sizes)
 """What may be there; of sizes one thing's, where its motion keeps it."""
+UNKNOWN = -1
+"""Of a fact that nobody asks about."""
 
 
 class Judge(nn.Sequential):
@@ -85,7 +87,7 @@ class _Block(nn.Module):
 
 
 def facts_shown(latents: Sequence[Latents], device: str) -> list[Tensor]:
-    """Which facts are true of each clip, float32 (n, facts): 1 or 0, -1 where it is unknown."""
+    """Which facts are true of each clip, float32 (n, facts): 1 or 0, or `UNKNOWN`."""
     return [
         torch.tensor([_facts(scene) for scene in part.scenes], dtype=torch.float32, device=device)
         for part in latents
@@ -96,14 +98,15 @@ def _facts(scene: Scene) -> list[int]:
     first, *others = scene.objects
     shapes = {item.shape for item in scene.objects}
     known = not others and first.motion in SIZED_MOTIONS
-    sizes = [int(size == first.size) if known else -1 for size in FULL.sizes]
+    sizes = [int(size == first.size) if known else UNKNOWN for size in FULL.sizes]
     return [*(int(shape in shapes) for shape in FULL.shapes), *sizes]
 
 
 def melted_facts(scene: Scene) -> list[int]:
     """What is true of a melted scene: only circles are what they were; discs may look like them."""
-    circle = 1 if any(item.shape == DISC for item in scene.objects) else -1
-    return [*(circle if shape == DISC else 0 for shape in FULL.shapes), *[-1] * len(FULL.sizes)]
+    circle = 1 if any(item.shape == DISC for item in scene.objects) else UNKNOWN
+    shapes = (circle if shape == DISC else 0 for shape in FULL.shapes)
+    return [*shapes, *[UNKNOWN] * len(FULL.sizes)]
 
 
 def disagreement(

@@ -32,17 +32,21 @@ FILE = "outlines.safetensors"
 
 
 class LoraTask:
-    """Tell noise from the latents of clips whose objects are outlines."""
+    """Tell noise from the latents of clips whose objects are outlines; from a LoRA on, if any."""
 
     name = "lora"
 
-    def __init__(self, recipe: Recipe, workplace: Workplace, device: str) -> None:
+    def __init__(
+        self, recipe: Recipe, workplace: Workplace, device: str, lora: Path | None = None
+    ) -> None:
         self.trained = Trained(workplace, device)
         self.denoiser = self.trained.denoiser
         self.shape = recipe.shapes[0]
         self.shift = recipe.denoiser.shift
         seed = mix(recipe.seed, 9)
         self.layers = low_rank.insert(self.denoiser, RANK, low_rank.ATTENTION, seed, device)
+        if lora is not None:
+            low_rank.read(self.layers, lora)
         self.groups = [Group(parameters_of(*self.layers.values()))]
         self.latents = [self._draw(recipe)]
         self.phases = captioned(

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ...engine.folders import write_whole
+from ...errors import UserError
 
 ATTENTION = (".attn1.", ".attn2.")
 BLOCK = (*ATTENTION, ".ffn.")
@@ -74,11 +76,34 @@ def unchanged(layers: Layers) -> Iterator[None]:
             layer.used = True
 
 
+def read(layers: Layers, path: Path) -> None:
+    """Take the changes that `write` wrote.
+
+    Raises:
+        UserError: the file cannot be read, or is of other layers or another rank.
+    """
+    wanted = _tensors(layers)
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"--lora: {path} cannot be read: {error}") from None
+    if {key: t.shape for key, t in found.items()} != {key: t.shape for key, t in wanted.items()}:
+        raise UserError(f"--lora: {path} is of other layers or another rank than this stage's")
+    with torch.no_grad():
+        for key, tensor in wanted.items():
+            tensor.copy_(found[key])
+
+
 def write(layers: Layers, path: Path) -> None:
     """Write the changes, in half precision."""
-    tensors = {
-        f"{PREFIX}{name}.{part}.weight": getattr(layer, part).weight.half().cpu()
+    tensors = {key: tensor.half().cpu() for key, tensor in _tensors(layers).items()}
+    write_whole(path, save(tensors, metadata={"format": "pt"}))
+
+
+def _tensors(layers: Layers) -> dict[str, Tensor]:
+    """The changes' weights by their keys in a file."""
+    return {
+        f"{PREFIX}{name}.{part}.weight": getattr(layer, part).weight
         for name, layer in layers.items()
         for part in ("lora_A", "lora_B")
     }
-    write_whole(path, save(tensors, metadata={"format": "pt"}))

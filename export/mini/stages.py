@@ -27,6 +27,7 @@ class Order:
         compile: whether networks are compiled, which pays where training lasts for many minutes.
         save_seconds: how often states are written.
         checkpoint: whose models training begins with, if any.
+        lora: what a distillation or a style begins with, if it is not nothing.
     """
 
     recipe: Recipe
@@ -36,6 +37,7 @@ class Order:
     compile: bool = False
     save_seconds: float = 30.0
     checkpoint: Path | None = None
+    lora: Path | None = None
 
 
 def train(names: tuple[str, ...], order: Order) -> None:
@@ -117,14 +119,14 @@ def _judge(order: Order) -> None:
 def _distill(order: Order) -> None:
     from .distill import DistilledTask
 
-    task = DistilledTask(order.recipe, order.workplace, order.device)
+    task = DistilledTask(order.recipe, order.workplace, order.device, order.lora)
     _learn(order, task, order.recipe.distilled.optimisation)
 
 
 def _lora(order: Order) -> None:
     from .lora import LoraTask
 
-    task = LoraTask(order.recipe, order.workplace, order.device)
+    task = LoraTask(order.recipe, order.workplace, order.device, order.lora)
     _learn(order, task, order.recipe.lora.optimisation)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -50,7 +52,10 @@ def captioned(
     *,
     dropout: float = 0.0,
     given: float = 0.0,
+    emphasis: Mapping[str, float] | None = None,
 ) -> tuple[Phase]:
     """One phase of latents with captions."""
-    chosen = described(latents)
-    return (Phase(CaptionedLatents(chosen, trained.tokenizer, batch, dropout, given, seed)),)
+    chosen = CaptionedLatents(
+        described(latents), trained.tokenizer, batch, dropout, given, seed, emphasis=emphasis or {}
+    )
+    return (Phase(chosen),)

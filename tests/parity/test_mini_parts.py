@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,27 @@ def test_images_are_a_share_of_the_batches() -> None:
     assert shares(latents, 0.8) == [0.15, 0.05, 0.8]
     assert shares(latents[:2], 0.8) == [0.75, 0.25]
     assert shares(latents[2:], 0.8) == [1.0]
+
+
+def test_hard_words_are_shown_oftener() -> None:
+    """As often as the hardest of a scene's words says; scenes without one count once."""
+    from mutoscope.bench.adherence.scene import Object, Scene
+    from mutoscope.export.mini.denoiser import CaptionedLatents
+    from mutoscope.export.mini.latents import Latents
+    from mutoscope.export.mini.recipe import SHAPES
+
+    scenes = [
+        Scene((Object("circle", "red"),)),
+        Scene((Object("star", "red", "spin"),)),
+        Scene((Object("circle", "red"), Object("sun", "blue")), relation="above"),
+        Scene((Object("circle", "red"),), "sea", camera="pan left"),
+    ]
+    latents = [Latents(SHAPES[0], torch.empty(0), torch.empty(0), scenes)]
+    hard = {"sun": 3.0, "star": 3.0, "spin": 1.5, "pan left": 5.0}
+    plain = CaptionedLatents(latents, None, 24, 0.1, 0.25, seed=0)
+    assert plain._chances[0].tolist() == [0.25] * 4
+    chances = replace(plain, emphasis=hard)._chances[0]
+    assert (chances * 12).tolist() == pytest.approx([1, 3, 3, 5])
 
 
 def test_a_channel_counts_as_it_moves_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,9 @@ from mutoscope.export.mini.recipe import (
 )
 from mutoscope.export.mini.stages import STAGES, Order, train
 from mutoscope.export.mini.workplace import Workplace
+
+if TYPE_CHECKING:
+    from mutoscope.export.mini.training import Phase
 
 REASON = "parity tests need the export extra: pip install -e '.[export]'"
 torch = pytest.importorskip("torch", reason=REASON)
@@ -398,6 +402,20 @@ def test_facts_are_those_of_the_scene() -> None:
     assert found.eq(-1).sum(1).tolist() == [0, 3, 3]
 
 
+def test_what_spins_is_not_judged() -> None:
+    """By a judge of single frames it would come to stand still."""
+    from mutoscope.export.mini.distill import facts_judged
+    from mutoscope.export.mini.latents import Latents
+
+    spinning, rising = Object("star", "red", "spin"), Object("star", "red", "up")
+    scenes = [Scene((spinning,)), Scene((rising,))]
+    scenes.append(Scene((spinning, Object("sun", "blue")), relation="above"))
+    nothing = torch.empty(0)
+    (found,) = facts_judged([Latents(TOY.shapes[0], nothing, nothing, scenes)], "cpu")
+    assert found.eq(-1).all(1).tolist() == [True, False, True]
+    assert not found[1].eq(-1).any()
+
+
 def test_of_what_has_melted_only_circles_are_true() -> None:
     from mutoscope.export.mini.judge import FACTS, melted_facts
 
@@ -462,6 +480,8 @@ def test_a_training_goes_on_from_a_checkpoint(trained: Path, tmp_path: Path) -> 
     # no step was made, so what went in comes out
     made = tmp_path / "all" / "checkpoint" / "model"
     assert (made / weights).read_bytes() == (checkpoint / weights).read_bytes()
+    assert [phase.until for phase in denoiser_phases(trained, checkpoint)] == [0, 1]
+    assert [phase.until for phase in denoiser_phases(trained, None)] == [0.4, 1]
 
     part = tmp_path / "part"
     shutil.copytree(checkpoint / "vae", part / "vae")
@@ -471,6 +491,12 @@ def test_a_training_goes_on_from_a_checkpoint(trained: Path, tmp_path: Path) -> 
     assert all(map(torch.equal, saved.parameters(), begun.parameters()))
 
 
+def denoiser_phases(folder: Path, checkpoint: Path | None) -> Sequence[Phase]:
+    from mutoscope.export.mini.denoiser import DenoiserTask
+
+    return DenoiserTask(TOY, Workplace(folder), "cpu", checkpoint).phases
+
+
 def test_a_checkpoint_must_have_what_a_stage_needs(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="--from is for all, vae, decoder, judge, distill, lora, not for 'dit'"
@@ -478,6 +504,20 @@ def test_a_checkpoint_must_have_what_a_stage_needs(trained: Path, tmp_path: Path
         chosen("dit", adopted=True)
     with pytest.raises(UserError, match="it has no folder vae, which lora needs"):
         train(("lora",), order(tmp_path / "run", checkpoint=tmp_path))
+
+
+def test_a_lora_goes_on(trained: Path, tmp_path: Path) -> None:
+    """What went in comes out where no step is made; others are refused, and nothing is begun."""
+    file = tuned("lora", trained, tmp_path / "first") / "outlines.safetensors"
+    folder = tmp_path / "second"
+    shutil.copytree(trained, folder)
+    with pytest.raises(UserError, match=r"outlines.safetensors is of other layers or another"):
+        train(("judge", "distill"), order(folder, steps=0, lora=file))
+    assert not (folder / "distill" / "model").exists()
+    train(("lora",), order(folder, steps=0, lora=file))
+    assert (folder / "lora" / "model" / "outlines.safetensors").read_bytes() == file.read_bytes()
+    with pytest.raises(UserError, match=r"nothing.safetensors cannot be read: No such file"):
+        train(("distill",), order(folder, lora=tmp_path / "nothing.safetensors"))
 
 
 def test_a_distillation_is_cut_where_the_scheduler_steps() -> None:

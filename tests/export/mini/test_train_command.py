@@ -40,6 +40,10 @@ def test_a_missing_extra_is_named(
         (("train", "vae"), "Missing option '--out'."),
         (("train", "vae", "--out", "o", "--minutes", "-1"), "Invalid value for '--minutes'"),
         (("train", "vae", "--out", "o", "--minute", "1"), "No such option"),
+        (
+            ("train", "dit", "--out", "o", "--lora", "l.safetensors"),
+            "--lora is for distill and lora, not for 'dit'",
+        ),
         (("trian",), "No such command 'trian'."),
     ],
 )
