@@ -5,7 +5,16 @@ from __future__ import annotations
 import mutoscope
 import numpy as np
 import pytest
-from mutoscope.bench.adherence import Adherence, aggregate, prompts, score, vocabulary_of
+from mutoscope.bench.adherence import (
+    Adherence,
+    Object,
+    Scene,
+    aggregate,
+    describe,
+    prompts,
+    score,
+    vocabulary_of,
+)
 
 pytestmark = pytest.mark.e2e
 CLIPS = 24
@@ -13,14 +22,14 @@ FLOORS = {
     "colour": 0.95,
     "objects": 0.95,
     "background": 0.95,
-    "motion": 0.85,
+    "motion": 0.9,
     "relation": 0.8,
-    "size": 0.7,
+    "size": 0.8,
     "camera": 0.6,
     "shape": 0.7,
 }
-"""Of these 24 clips the model reaches colour, objects and background 24, motion 22, shape 20;
-relation 5 of 5, size 9 of 10, camera 6 of 9. Of guesses, one in eight colours, eleven motions,
+"""Of these 24 clips the model reaches colour, objects and background 24, motion 23, shape 19 in
+four steps and 20 in thirty; relation 5 of 5, size 10 of 10, camera 6 of 9. Of guesses, one in eight colours, eleven motions,
 eight backgrounds and twelve shapes is right."""
 
 
@@ -33,6 +42,17 @@ def adherence(request: pytest.FixtureRequest) -> Adherence:
             score(pipe(prompt, seed=seed).frames, scene, vocabulary)
             for seed, (prompt, scene) in enumerate(prompts(CLIPS, vocabulary=vocabulary))
         )
+
+
+def test_in_four_steps_things_still_spin() -> None:
+    """A distillation judged by single frames alone unlearns it."""
+    with mutoscope.load() as pipe:
+        vocabulary = vocabulary_of(pipe.tokenizer.words)
+        assert vocabulary is not None
+        for shape in ("heart", "boat", "triangle"):
+            scene = Scene((Object(shape, "red", "spin"),))
+            frames = pipe(describe(scene), seed=1).frames
+            assert score(frames, scene, vocabulary).right["motion"]
 
 
 @pytest.mark.parametrize("attribute", FLOORS)
