@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ...bench.adherence.scene import Scene
 from .recipe import TEMPORAL, ClipShape
-from .scenes import Split, sample_scenes
+from .scenes import Split, emphasised
 from .training import Batch
 from .world import render
 
@@ -35,18 +35,20 @@ class WholeClips(Dataset[Batch]):
         shapes: drawn by their shares.
         batch: how many clips of the first shape; of others so many that the pixels are about equal.
         seed: of the scenes.
+        emphasis: how much oftener scenes are drawn that have these words.
     """
 
     shapes: tuple[ClipShape, ...]
     batch: int
     seed: int
+    emphasis: Mapping[str, float] = field(default_factory=dict)
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
         shares = np.array([shape.share for shape in self.shapes])
         shape = self.shapes[rng.choice(len(shares), p=shares / shares.sum())]
         n = proportionate(self.batch, shape, self.shapes[0])
-        return {"clips": torch.from_numpy(draw(rng, n, shape)[0])}
+        return {"clips": torch.from_numpy(draw(rng, n, shape, emphasis=self.emphasis)[0])}
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,14 @@ def draw(
     *,
     outlined: bool = False,
     melted: tuple[float, float] = (0.0, 0.0),
+    emphasis: Mapping[str, float] | None = None,
 ) -> tuple[Frames, list[Scene]]:
     """Clips (n, frames, height, width, 3), and the scenes they show.
 
-    Each clip's shapes have melted by an amount between those two.
+    Each clip's shapes have melted by an amount between those two. Scenes with some words are drawn
+    as much oftener as `emphasis` says.
     """
-    scenes = sample_scenes(rng, n, split)
+    scenes = emphasised(rng, n, split, emphasis or {})
     size = shape.width, shape.height, shape.frames
     clips = []
     for scene in scenes:

@@ -38,7 +38,8 @@ class DecoderTask:
         self.groups = [Group(parameters_of(self.vae))]
         self.shapes = recipe.shapes
         seed = mix(recipe.seed, 12)
-        self.phases = (Phase(WholeClips(recipe.shapes, recipe.vae.clips, seed)),)
+        clips = WholeClips(recipe.shapes, recipe.vae.clips, seed, recipe.vae.emphasis)
+        self.phases = (Phase(clips),)
         self._shown = held_out_clips(6, recipe.shapes[0])[0]
         self._compiled: Any = None
 

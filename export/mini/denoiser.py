@@ -24,6 +24,7 @@ from .optimizers import Group
 from .padding import LENGTHS, make_paddable, padded
 from .recipe import TIME_STEPS, Recipe
 from .samples import PROMPTS, pipeline, sample
+from .scenes import weight
 from .sheets import sheet
 from .text_encoder import encode, position_groups, tokenize
 from .tokenizer import load_tokenizer
@@ -85,13 +86,10 @@ class CaptionedLatents(Dataset[Batch]):
     def _chances(self) -> list[NDArray[np.float64]]:
         """Each scene's, by shape of the clips."""
         weights = [
-            np.array([max(map(self._weight, words(scene))) for scene in part.scenes])
+            np.array([weight(scene, self.emphasis) for scene in part.scenes])
             for part in self.latents
         ]
         return [weight / weight.sum() for weight in weights]
-
-    def _weight(self, word: str) -> float:
-        return self.emphasis.get(word, 1.0)
 
     def _shares(self) -> NDArray[np.float64]:
         shares = np.array([found.shape.share for found in self.latents])
@@ -105,12 +103,6 @@ class CaptionedLatents(Dataset[Batch]):
         if rng.random() < self.dropout:
             return ""
         return (sequel if given and rng.random() < SEQUELS else caption)(scene, rng)
-
-
-def words(scene: Scene) -> set[str]:
-    """The vocabulary's words for all that a scene shows."""
-    shown = {word for item in scene.objects for word in (item.shape, item.motion, item.size)}
-    return {*shown, scene.camera, scene.background}
 
 
 class DenoiserTask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Literal
 
@@ -26,6 +26,9 @@ PAIRS = 0.3
 MOVING_CAMERAS = 0.25
 BLACK = 0.2
 
+CANDIDATES = 4
+"""How many scenes are drawn for each that is shown, where some are to be shown oftener."""
+
 
 def sample_scenes(rng: Rng, n: int, split: Split, vocabulary: Vocabulary = FULL) -> list[Scene]:
     """`n` scenes of the vocabulary: only held-out ones ("test"), none of them ("train"), or all.
@@ -36,6 +39,32 @@ def sample_scenes(rng: Rng, n: int, split: Split, vocabulary: Vocabulary = FULL)
     wanted = {"train": (False,), "test": (True,), "all": (False, True)}[split]
     scenes = (scene for scene in _endless(rng, vocabulary) if held_out(scene) in wanted)
     return list(islice(scenes, n))
+
+
+def emphasised(
+    rng: Rng,
+    n: int,
+    split: Split,
+    emphasis: Mapping[str, float],
+) -> list[Scene]:
+    """As `sample_scenes`, but those with some words about as much oftener as `emphasis` says."""
+    if not emphasis:
+        return sample_scenes(rng, n, split)
+    candidates = sample_scenes(rng, CANDIDATES * n, split)
+    weights = np.array([weight(scene, emphasis) for scene in candidates])
+    rows = rng.choice(len(candidates), n, replace=False, p=weights / weights.sum())
+    return [candidates[row] for row in rows]
+
+
+def weight(scene: Scene, emphasis: Mapping[str, float]) -> float:
+    """How much oftener than others a scene is shown: as its hardest word says."""
+    return max(emphasis.get(word, 1.0) for word in words(scene))
+
+
+def words(scene: Scene) -> set[str]:
+    """The vocabulary's words for all that a scene shows."""
+    shown = {word for item in scene.objects for word in (item.shape, item.motion, item.size)}
+    return {*shown, scene.camera, scene.background}
 
 
 def _endless(rng: Rng, vocabulary: Vocabulary) -> Iterator[Scene]:

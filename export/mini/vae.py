@@ -44,7 +44,7 @@ class VaeTask:
             begin_with(self.vae, checkpoint / "vae")
         self.groups = [Group(parameters_of(self.vae))]
         crops = Crops(shapes, vae.crops, vae.crop_size, vae.crop_frames, mix(recipe.seed, 1))
-        whole = WholeClips(shapes, vae.clips, mix(recipe.seed, 2))
+        whole = WholeClips(shapes, vae.clips, mix(recipe.seed, 2), vae.emphasis)
         self.phases = (Phase(crops, 0.0 if checkpoint else vae.crop_phase), Phase(whole))
         self._shown = held_out_clips(6, shapes[0])[0]
         default = shapes[0].frames, shapes[0].height, shapes[0].width

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from mutoscope.bench.adherence import FULL, PLAIN, held_out
 from mutoscope.bench.adherence.vocabulary import TEXTURED_BACKGROUNDS
-from mutoscope.export.mini.scenes import sample_scenes
+from mutoscope.export.mini.scenes import emphasised, sample_scenes, words
 
 
 def test_splits() -> None:
@@ -25,6 +25,18 @@ def test_a_seed_is_a_list() -> None:
     )
     assert first == again
     assert first != other
+
+
+def test_emphasised_scenes_are_shown_oftener() -> None:
+    """Still of one split; without words to stress, the same scenes as ever."""
+    rng = np.random.default_rng(4)
+    shown = [scene for _ in range(500) for scene in emphasised(rng, 2, "train", {"sun": 4.0})]
+    assert not any(map(held_out, shown))
+    suns = np.mean(["sun" in words(scene) for scene in shown])
+    alike = np.mean(["sun" in words(scene) for scene in sample_scenes(rng, 2000, "train")])
+    assert 1.5 * alike < suns < 4 * alike
+    first, plain = (np.random.default_rng(5) for _ in range(2))
+    assert emphasised(first, 30, "train", {}) == sample_scenes(plain, 30, "train")
 
 
 def test_every_word_of_the_world_occurs() -> None:
