@@ -28,9 +28,9 @@ FLOORS = {
     "camera": 0.6,
     "shape": 0.7,
 }
-"""Of these 24 clips the model reaches colour, objects and background 24, motion 23, shape 19 in
-four steps and 20 in thirty; relation 5 of 5, size 10 of 10, camera 6 of 9. Of guesses, one in eight colours, eleven motions,
-eight backgrounds and twelve shapes is right."""
+"""Of these 24 clips the model reaches colour, objects and background 24, motion 23, shape 19
+in four steps and 20 in thirty; relation 5 of 5, size 10 of 10, camera 6 of 9. Of guesses, one
+in eight colours, eleven motions, eight backgrounds and twelve shapes is right."""
 
 
 @pytest.fixture(scope="module", params=["fast", "full"])
