@@ -41,12 +41,7 @@ def sample_scenes(rng: Rng, n: int, split: Split, vocabulary: Vocabulary = FULL)
     return list(islice(scenes, n))
 
 
-def emphasised(
-    rng: Rng,
-    n: int,
-    split: Split,
-    emphasis: Mapping[str, float],
-) -> list[Scene]:
+def emphasised(rng: Rng, n: int, split: Split, emphasis: Mapping[str, float]) -> list[Scene]:
     """As `sample_scenes`, but those with some words about as much oftener as `emphasis` says."""
     if not emphasis:
         return sample_scenes(rng, n, split)
